@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libfid moves bytes between two descriptors on Linux: by reference where this kernel really
+ * does that, with a correct copy everywhere else, and with a receipt that says how every byte
+ * moved and why. Nothing that was taken from a source is lost on any failure.
+ *
+ *	struct fid_receipt receipt;
+ *	int64_t moved = fid_copy(STDIN_FILENO, STDOUT_FILENO, NULL, &receipt);
+ *
+ * The header follows the data: the words, the kernel, pipes, flows. These rules hold
+ *throughout:
+ *
+ * - Arguments follow the data: the source stands before the sink.
+ * - A return is 0 or positive, or a negative errno value such as -EPIPE. Progress is never
+ *   folded into it: after a failure the receipt still tells exactly what moved.
+ * - Descriptors are borrowed. fid never closes them and never changes their flags (O_NONBLOCK,
+ *   O_APPEND, ...). It uses and moves their file offsets as read(2) and write(2) would, unless
+ *   an offset is given, which leaves the descriptor's own offset alone.
+ * - No call raises SIGPIPE in the caller; a sink without a reader is -EPIPE.
+ * - Options begin with their size. A shorter structure than this library's is filled with
+ *   zeros, a longer one is taken if what this library does not know is zero, else it is -E2BIG.
+ *   An unknown flag is -EINVAL. Zero always means "the default".
+ * - Distinct objects may be used by distinct threads at once. One flow is used by one thread at
+ *   a time; a pool may be shared by any number of threads.
+ */
+#ifndef FID_H
+#define FID_H
+
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define FID_API __attribute__((visibility("default")))
+#else
+#define FID_API
+#endif
+
+/* The version of this header. Compare with fid_version() to learn what runs. */
+#define FID_VERSION_MAJOR 0
+#define FID_VERSION_MINOR 1
+#define FID_VERSION_PATCH 0
+
+/*
+ * The version of the library that runs, as "MAJOR.MINOR.PATCH". Static storage.
+ */
+FID_API const char *fid_version(void);
+
+/* ---- The words -------------------------------------------------------------------------- */
+
+/* Whose fault it was. */
+enum fid_side {
+	FID_SIDE_NONE = 0,
+	FID_SIDE_SOURCE,
+	FID_SIDE_SINK,
+	FID_SIDE_FID, /* neither: memory, pipes, options, or a requirement that cannot be met */
+};
+
+/* How a byte moved, from the cheapest to the dearest. */
+enum fid_class {
+	FID_BY_REFERENCE = 0, /* the kernel passed on a reference to the page */
+	FID_KERNEL_COPY,      /* the kernel copied the bytes; they never entered this process */
+	FID_USER_COPY,        /* read(2) into this process and written again */
+	FID_CLASSES,
+};
+
+/* The ways to move bytes, in the order of the ladder. */
+enum fid_method {
+	FID_REFLINK = 0,     /* ioctl(FICLONE): the sink shares the source's extents */
+	FID_COPY_FILE_RANGE, /* copy_file_range(2) */
+	FID_SENDFILE,        /* sendfile(2) */
+	FID_SPLICE,          /* splice(2) straight from the source to the sink; one is a pipe */
+	FID_SPLICE_PIPE,     /* splice(2) into a private pipe, and out of it */
+	FID_READ_WRITE,      /* read(2) and write(2) */
+	FID_METHODS,
+};
+
+/* A set of methods, for fid_options.routes. */
+#define FID_ROUTE(method) (1u << (method))
+
+/* The call that a receipt names. */
+enum fid_call {
+	FID_CALL_NONE = 0,
+	FID_CALL_FSTAT,
+	FID_CALL_FCNTL,
+	FID_CALL_LSEEK,
+	FID_CALL_POLL,
+	FID_CALL_PIPE,
+	FID_CALL_MEMORY,
+	FID_CALL_REFLINK,
+	FID_CALL_COPY_FILE_RANGE,
+	FID_CALL_SENDFILE,
+	FID_CALL_SPLICE,
+	FID_CALL_READ,
+	FID_CALL_WRITE,
+	FID_CALLS,
+};
+
+/*
+ * The names that the command and the JSON receipt use: "source", "by-reference", "splice-pipe",
+ * "copy_file_range", "EPIPE". Static storage; a value out of range is "unknown".
+ * fid_error_name() takes an errno value of either sign.
+ */
+FID_API const char *fid_side_name(enum fid_side side);
+FID_API const char *fid_class_name(enum fid_class class_);
+FID_API const char *fid_method_name(enum fid_method method);
+FID_API const char *fid_call_name(enum fid_call call);
+FID_API const char *fid_error_name(int error);
+
+/* ---- The kernel: what it really does ----------------------------------------------------- */
+
+/* What vmsplice(2) of memory into a pipe does here. */
+enum fid_vmsplice {
+	FID_VMSPLICE_REFUSED = 0,
+	FID_VMSPLICE_COPIES,
+	FID_VMSPLICE_BY_REFERENCE,
+};
+
+/*
+ * What this kernel, container and user allow, found by doing and not by version. A refused call
+ * has its errno value, negated, in the field; 0 means that it works.
+ */
+struct fid_facts {
+	int32_t splice; /* pipe to pipe */
+	int32_t tee;
+	int32_t vmsplice;      /* the call itself */
+	int32_t vmsplice_gift; /* the same with SPLICE_F_GIFT */
+	int32_t sendfile;
+	int32_t copy_file_range;
+	int32_t write_nosignal;       /* pwritev2(2) with RWF_NOSIGNAL, Linux 6.18 */
+	int32_t pipe;                 /* pipe2(2) itself */
+	int32_t pipe_grow;            /* F_SETPIPE_SZ to 1 MiB */
+	uint32_t vmsplice_meaning;    /* enum fid_vmsplice */
+	uint32_t vmsplice_fresh;      /* 1: pages dropped after vmsplice keep their bytes */
+	uint32_t splice_empty_is_eof; /* 1: an empty pipe answers 0 where EAGAIN is due (gVisor)
+				       */
+	uint64_t pipe_bytes;          /* capacity of a new pipe */
+	uint64_t pipe_bytes_grown;    /* capacity after asking for 1 MiB */
+	uint64_t reserved[8];
+};
+
+/*
+ * Fills *ret_facts with what works here.
+ *
+ * The first call in a process finds out, in less than a millisecond, with descriptors of its
+ * own that it closes again; later calls return what was found. The facts belong to the process:
+ * after fork(2) the child asks anew. With again != 0 the kernel is asked anew, for a process
+ * that has just entered a sandbox.
+ *
+ * Returns 0, or -EINVAL when ret_facts is NULL. A refused call is a fact and not a failure; a
+ * process without a free descriptor learns pipe = -EMFILE, and facts found so are not kept.
+ * Threads: any.
+ */
+FID_API int fid_probe(struct fid_facts *ret_facts, int again);
+
+/* ---- Pipes: a bounded store -------------------------------------------------------------- */
+
+/*
+ * A pool keeps empty pipes and buffers for flows. A flow holds a pipe or a buffer only while it
+ * holds bytes or is between two calls, so that a pool of a few serves thousands of idle flows.
+ * A pipe that holds a byte, or about which there is the slightest doubt, is closed and never
+ * kept. Pipes are close-on-exec. After fork(2) the child's copy of a pool starts empty: a pipe
+ * is never shared with the parent.
+ */
+struct fid_pool;
+
+struct fid_pool_options {
+	size_t size;               /* sizeof(struct fid_pool_options) */
+	uint32_t flags;            /* none yet: 0 */
+	uint32_t pipes_max;        /* pipes lent at once; default 64. Past it flows copy */
+	uint32_t pipes_idle_max;   /* pipes kept for later; default 16 */
+	uint32_t buffers_idle_max; /* 256 KiB buffers kept for later; default 8 */
+};
+
+struct fid_pool_stats {
+	uint32_t pipes_lent;
+	uint32_t pipes_idle;
+	uint32_t buffers_lent;
+	uint32_t buffers_idle;
+	uint64_t pipes_made;
+	uint64_t pipes_reused;
+	uint64_t pipes_closed_dirty; /* given back with bytes in them, or after a failure */
+	uint64_t pipes_refused;      /* pipes_max was reached, or the kernel gave none */
+	uint64_t pipes_small;        /* the kernel gave less than was asked */
+	uint64_t pipe_bytes_idle;    /* capacity of the idle pipes */
+	uint64_t reserved[6];
+};
+
+/*
+ * Makes a pool. *ret_pool is set on success only. Takes no descriptor before a flow needs one.
+ * Returns 0, -ENOMEM, -EINVAL (an unknown flag, a size that is too small), -E2BIG.
+ */
+FID_API int fid_pool_new(struct fid_pool **ret_pool, const struct fid_pool_options *options);
+
+/*
+ * Copies the pool's counters to *ret_stats. Returns 0 or -EINVAL. Threads: any.
+ */
+FID_API int fid_pool_stats(struct fid_pool *pool, struct fid_pool_stats *ret_stats);
+
+/*
+ * Closes what the pool keeps. Every flow that uses the pool must have been freed before. NULL
+ * is taken. Returns NULL.
+ */
+FID_API struct fid_pool *fid_pool_free(struct fid_pool *pool);
+
+/* ---- Flows: one direction between two descriptors ---------------------------------------- */
+
+/*
+ * Copy semantics on every route: what was delivered never changes afterwards, whoever writes to
+ * the source later. Without it a reader of a pipe or socket sink may still see later writes to
+ * a regular source, since page references travel and not bytes (splice(2); measured on 6.18).
+ */
+#define FID_STABLE 0x1u
+/*
+ * fid_flow_step() never sleeps, even on a descriptor without O_NONBLOCK. It asks poll(2) first
+ * and takes calls that cannot sleep, which excludes splice to a blocking socket. A terminal may
+ * still make a write wait.
+ */
+#define FID_NOWAIT 0x2u
+/*
+ * A signal that interrupts a call makes step and run return -EINTR, once; the flow is intact
+ * and goes on at the next call. Without it interrupted calls are simply made again.
+ */
+#define FID_INTERRUPTIBLE 0x4u
+/* A field of 0 counts: a limit of no bytes, or offset 0 instead of the descriptor's own. */
+#define FID_LIMIT_ZERO 0x8u
+#define FID_SOURCE_OFFSET 0x10u
+#define FID_SINK_OFFSET 0x20u
+/*
+ * A pipe that is the source or the sink may be grown to pipe_bytes. It is the largest single
+ * gain there is (64 KiB to 256 KiB: a quarter of the processor time to a splicing reader), but
+ * the pipe is the caller's and its pages are charged to whoever made it.
+ */
+#define FID_GROW_PIPES 0x40u
+
+enum fid_require {
+	FID_REQUIRE_NOTHING = 0,
+	FID_REQUIRE_NO_USER_COPY,
+	FID_REQUIRE_BY_REFERENCE,
+};
+
+struct fid_options {
+	size_t size;            /* sizeof(struct fid_options) */
+	uint32_t flags;         /* FID_STABLE and the others above */
+	uint32_t routes;        /* FID_ROUTE() of each method allowed; 0 allows all */
+	uint32_t require;       /* enum fid_require */
+	int32_t timeout_ms;     /* fid_copy() only: the longest it may take; 0 waits for ever */
+	uint64_t bytes_max;     /* stop after so many bytes; 0 goes on to end of file */
+	uint64_t source_offset; /* where to begin; the descriptor's own offset is not moved */
+	uint64_t sink_offset;
+	uint64_t pipe_bytes;   /* capacity to ask for a private pipe; 0 chooses by route */
+	struct fid_pool *pool; /* borrowed until the flow is freed; NULL: one of the process */
+};
+
+/* One step down the ladder. */
+struct fid_demotion {
+	uint8_t from;      /* enum fid_method */
+	uint8_t to;        /* enum fid_method */
+	uint8_t call;      /* enum fid_call: the call that was refused */
+	uint8_t side;      /* enum fid_side, FID_SIDE_NONE where the kernel does not tell */
+	int32_t error;     /* the refusal, negative; 0: the call said "end of file" too early */
+	uint64_t at_bytes; /* bytes_in at that moment */
+};
+
+#define FID_DEMOTIONS_MAX 8
+
+/*
+ * The account of a transfer. It is exact at any time, after a failure as well, and at any time
+ *
+ *	bytes_in == bytes_out + bytes_held + bytes_salvaged
+ *	bytes_out == by_class[0] + by_class[1] + by_class[2]
+ *
+ * What counts as "by reference" is what the kernel is known to do for that pair of descriptors;
+ * fid(3) has the table. Strings have static storage.
+ */
+struct fid_receipt {
+	uint64_t bytes_in;       /* taken from the source */
+	uint64_t bytes_out;      /* delivered to the sink */
+	uint64_t bytes_held;     /* taken, not delivered, still in the flow */
+	uint64_t bytes_salvaged; /* taken, not delivered, handed to the caller */
+	uint64_t by_class[FID_CLASSES];
+	uint64_t by_method[FID_METHODS]; /* bytes delivered */
+	uint64_t calls[FID_METHODS];     /* calls made to move bytes */
+	uint64_t waits;                  /* times that a side was not ready */
+	uint64_t elapsed_ns;             /* since the flow was made */
+	uint64_t pipe_bytes;             /* capacity of the private pipe; 0: none was taken */
+	uint64_t pipe_bytes_asked;
+	struct fid_demotion demotion[FID_DEMOTIONS_MAX];
+	uint32_t demotions;     /* entries used */
+	int32_t error;          /* 0 or the negative errno value that ended the flow */
+	uint32_t error_side;    /* enum fid_side */
+	uint32_t error_call;    /* enum fid_call */
+	uint32_t route;         /* enum fid_method: moved most bytes, or is in use */
+	int32_t source_changed; /* 1 yes, 0 not seen to, -1 not looked at */
+	uint32_t require_unmet; /* 1: ended because fid_options.require forbids the rest */
+	uint32_t stable;        /* 1: delivered bytes cannot change any more */
+	const char *reason;     /* why this route, in English */
+	uint64_t reserved[8];
+};
+
+/*
+ * Describe a receipt: one English sentence without a final newline, or one JSON object whose
+ * keys fid(1) lists. Both write at most capacity bytes with the final NUL, and both return the
+ * length that the whole text has, as snprintf(3) does; buffer may be NULL when capacity is 0.
+ */
+FID_API int fid_receipt_text(const struct fid_receipt *receipt, char *buffer, size_t capacity);
+FID_API int fid_receipt_json(const struct fid_receipt *receipt, char *buffer, size_t capacity);
+
+/*
+ * Moves bytes from source to sink until end of file, bytes_max or a failure, waiting as needed.
+ * It is fid_flow_new(), fid_flow_run() and fid_flow_free() in one; options and ret_receipt may
+ * be NULL. A transfer of at most 16 KiB by bytes_max takes two calls: a read and a write.
+ *
+ * Returns the bytes delivered, or -errno: any error of the calls made, -ETIMEDOUT, -EINTR with
+ * FID_INTERRUPTIBLE, -EOPNOTSUPP when options.routes or options.require leave no way,
+ * -EINVAL and -E2BIG for options. Bytes that were taken and could not be delivered are lost to
+ * a caller of fid_copy(), who learns how many from ret_receipt->bytes_held; a flow salvages
+ * them. Memory and descriptors are the caller's own again on return, except that a pipe or
+ * socket sink may hold references to the source's pages (see FID_STABLE).
+ */
+FID_API int64_t fid_copy(int source, int sink, const struct fid_options *options,
+			 struct fid_receipt *ret_receipt);
+
+/*
+ * A flow is fid_copy() that can be stopped, continued, watched and salvaged.
+ */
+struct fid_flow;
+
+/*
+ * Makes a flow. Both descriptors are borrowed until fid_flow_free(). *ret_flow is set on
+ * success only. Options are copied.
+ *
+ * Returns 0, -EBADF (a descriptor that is not open, or not open in that direction), -ENOMEM,
+ * -EINVAL and -E2BIG for options, -EOPNOTSUPP when no allowed method meets the requirement. Why
+ * it failed is written to *ret_receipt unless that is NULL.
+ */
+FID_API int fid_flow_new(struct fid_flow **ret_flow, int source, int sink,
+			 const struct fid_options *options, struct fid_receipt *ret_receipt);
+
+/* What fid_flow_step() returns. */
+#define FID_DONE 0 /* end of file, or bytes_max reached; everything is delivered */
+#define FID_MORE 1 /* it moved bytes and may move more at once: step again */
+#define FID_WAIT 2 /* nothing to do before poll(2) says so */
+
+/*
+ * Moves some bytes, a bounded amount of work. It does not sleep on descriptors with O_NONBLOCK;
+ * on others it may, unless FID_NOWAIT is given.
+ *
+ * With FID_WAIT, wait[0] (the source) and wait[1] (the sink) are set for poll(2): step again
+ * when either has any event. An entry with events == 0 is there for POLLERR and POLLHUP, so
+ * that a sink that dies is noticed while the source is idle. Descriptors that poll(2) does not
+ * know are never waited for. wait may be NULL; an edge-triggered loop needs no more than the
+ * return value, since FID_WAIT is returned only after the kernel said EAGAIN. A call that does
+ * not return FID_WAIT sets both descriptors in wait to -1.
+ *
+ * Returns FID_DONE, FID_MORE, FID_WAIT, -EINTR (see FID_INTERRUPTIBLE) or the error that ended
+ * the flow, which further calls repeat.
+ */
+FID_API int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2]);
+
+/*
+ * Steps and waits until the flow ends. timeout_ms bounds the whole call; -1 waits for ever; 0
+ * moves what moves at once. Any bound makes the call behave as with FID_NOWAIT.
+ *
+ * Returns 0 when done, -ETIMEDOUT and -EINTR (the flow is intact), or the error that ended it.
+ */
+FID_API int fid_flow_run(struct fid_flow *flow, int timeout_ms);
+
+/*
+ * Hands over bytes that were taken from the source and not delivered, oldest first: at most
+ * capacity of them into buffer. They leave the flow: it does not deliver them any more.
+ *
+ * Returns how many, 0 when none are left, or -errno.
+ */
+FID_API ssize_t fid_flow_salvage(struct fid_flow *flow, void *buffer, size_t capacity);
+
+/*
+ * The account so far, in storage of the flow: valid until fid_flow_free(), brought up to date
+ * by each call of this function. Never NULL for a flow that is not.
+ */
+FID_API const struct fid_receipt *fid_flow_receipt(struct fid_flow *flow);
+
+/*
+ * Ends a flow. A pipe that still holds bytes is closed and its bytes are lost: salvage first.
+ * NULL is taken. Returns NULL.
+ */
+FID_API struct fid_flow *fid_flow_free(struct fid_flow *flow);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

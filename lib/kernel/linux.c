@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The real kernel. This is the only file that names a system call or reads errno.
+ */
+#include "kernel/kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Linux 6.18, include/uapi/linux/fs.h; older headers do not have it. */
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x00000100
+#endif
+
+/* -1 and errno become a negative errno value; here errno stops. */
+#define RESULT(call)                                   \
+	do {                                           \
+		__auto_type result_ = (call);          \
+		return result_ < 0 ? -errno : result_; \
+	} while (0)
+
+static ssize_t linux_read(struct fid_kernel *kernel, int fd, void *to, size_t bytes,
+			  int64_t offset)
+{
+	if (offset < 0)
+		RESULT(read(fd, to, bytes));
+	RESULT(pread(fd, to, bytes, offset));
+}
+
+/* Set once a kernel has refused RWF_NOSIGNAL, so that it is not asked at each write. */
+static atomic_bool nosignal_is_missing;
+
+static ssize_t write_nosignal(int fd, const void *from, size_t bytes, int64_t offset)
+{
+	/* The kernel does not write to what it is given to write from. */
+	struct iovec segment = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
+	ssize_t written;
+
+	if (atomic_load_explicit(&nosignal_is_missing, memory_order_relaxed))
+		return -EOPNOTSUPP;
+	written = pwritev2(fd, &segment, 1, offset, RWF_NOSIGNAL);
+	if (written >= 0)
+		return written;
+	if (errno == EOPNOTSUPP || errno == ENOSYS) {
+		atomic_store_explicit(&nosignal_is_missing, true, memory_order_relaxed);
+		return -EOPNOTSUPP;
+	}
+	return -errno;
+}
+
+static ssize_t linux_write(struct fid_kernel *kernel, int fd, const void *from, size_t bytes,
+			   int64_t offset, unsigned flags)
+{
+	if (flags & FID_WRITE_SOCKET)
+		RESULT(send(fd, from, bytes,
+			    MSG_NOSIGNAL | (flags & FID_WRITE_NOWAIT ? MSG_DONTWAIT : 0)));
+	if (flags & FID_WRITE_NOSIGNAL)
+		return write_nosignal(fd, from, bytes, offset);
+	if (offset < 0)
+		RESULT(write(fd, from, bytes));
+	RESULT(pwrite(fd, from, bytes, offset));
+}
+
+static ssize_t linux_splice(struct fid_kernel *kernel, int source, int64_t *source_offset,
+			    int sink, int64_t *sink_offset, size_t bytes, unsigned flags)
+{
+	loff_t from = source_offset ? *source_offset : 0;
+	loff_t to = sink_offset ? *sink_offset : 0;
+	ssize_t moved = splice(source, source_offset ? &from : NULL, sink,
+			       sink_offset ? &to : NULL, bytes, flags);
+
+	if (moved < 0)
+		return -errno;
+	if (source_offset)
+		*source_offset = from;
+	if (sink_offset)
+		*sink_offset = to;
+	return moved;
+}
+
+static ssize_t linux_tee(struct fid_kernel *kernel, int source, int sink, size_t bytes,
+			 unsigned flags)
+{
+	RESULT(tee(source, sink, bytes, flags));
+}
+
+static ssize_t linux_vmsplice(struct fid_kernel *kernel, int fd, const struct iovec *segments,
+			      size_t count, unsigned flags)
+{
+	RESULT(vmsplice(fd, segments, count, flags));
+}
+
+static ssize_t linux_sendfile(struct fid_kernel *kernel, int source, int64_t *source_offset,
+			      int sink, size_t bytes)
+{
+	off_t from = source_offset ? *source_offset : 0;
+	ssize_t moved = sendfile(sink, source, source_offset ? &from : NULL, bytes);
+
+	if (moved < 0)
+		return -errno;
+	if (source_offset)
+		*source_offset = from;
+	return moved;
+}
+
+static ssize_t linux_copy_file_range(struct fid_kernel *kernel, int source,
+				     int64_t *source_offset, int sink, int64_t *sink_offset,
+				     size_t bytes)
+{
+	loff_t from = source_offset ? *source_offset : 0;
+	loff_t to = sink_offset ? *sink_offset : 0;
+	ssize_t moved = copy_file_range(source, source_offset ? &from : NULL, sink,
+					sink_offset ? &to : NULL, bytes, 0);
+
+	if (moved < 0)
+		return -errno;
+	if (source_offset)
+		*source_offset = from;
+	if (sink_offset)
+		*sink_offset = to;
+	return moved;
+}
+
+static int linux_reflink(struct fid_kernel *kernel, int source, int sink)
+{
+	RESULT(ioctl(sink, FICLONE, source));
+}
+
+static int64_t nanoseconds(struct timespec time)
+{
+	return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static int linux_stat(struct fid_kernel *kernel, int fd, struct fid_stat *ret_stat)
+{
+	struct stat stat;
+
+	if (fstat(fd, &stat) < 0)
+		return -errno;
+	*ret_stat = (struct fid_stat){
+		.mode = stat.st_mode,
+		.device = stat.st_dev,
+		.inode = stat.st_ino,
+		.rdevice = stat.st_rdev,
+		.size = stat.st_size,
+		.blocks = stat.st_blocks,
+		.modified_ns = nanoseconds(stat.st_mtim),
+		.changed_ns = nanoseconds(stat.st_ctim),
+	};
+	return 0;
+}
+
+static int linux_status_flags(struct fid_kernel *kernel, int fd)
+{
+	RESULT(fcntl(fd, F_GETFL));
+}
+
+static int linux_socket(struct fid_kernel *kernel, int fd, struct fid_socket *ret_socket)
+{
+	struct fid_socket socket;
+	socklen_t length = sizeof(int);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &socket.domain, &length) < 0)
+		return -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &socket.type, &length) < 0)
+		return -errno;
+	*ret_socket = socket;
+	return 0;
+}
+
+static int linux_socket_error(struct fid_kernel *kernel, int fd)
+{
+	int error = 0;
+	socklen_t length = sizeof(error);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+		return -errno;
+	return -error;
+}
+
+static int linux_is_terminal(struct fid_kernel *kernel, int fd)
+{
+	struct termios unused;
+
+	return tcgetattr(fd, &unused) == 0;
+}
+
+static int linux_file_system(struct fid_kernel *kernel, int fd, uint64_t *ret_magic)
+{
+	struct statfs file_system;
+
+	if (fstatfs(fd, &file_system) < 0)
+		return -errno;
+	*ret_magic = (uint32_t)file_system.f_type;
+	return 0;
+}
+
+static int64_t linux_seek(struct fid_kernel *kernel, int fd, int64_t offset, int whence)
+{
+	RESULT(lseek(fd, offset, whence));
+}
+
+static int linux_pipe(struct fid_kernel *kernel, int ends[2])
+{
+	RESULT(pipe2(ends, O_CLOEXEC));
+}
+
+static int linux_pipe_resize(struct fid_kernel *kernel, int fd, size_t bytes)
+{
+	RESULT(fcntl(fd, F_SETPIPE_SZ, (int)bytes));
+}
+
+static int linux_pipe_size(struct fid_kernel *kernel, int fd)
+{
+	RESULT(fcntl(fd, F_GETPIPE_SZ));
+}
+
+static int linux_close(struct fid_kernel *kernel, int fd)
+{
+	RESULT(close(fd));
+}
+
+static int linux_poll(struct fid_kernel *kernel, struct pollfd *fds, size_t count,
+		      int timeout_ms)
+{
+	RESULT(poll(fds, count, timeout_ms));
+}
+
+static uint64_t linux_now_ns(struct fid_kernel *kernel)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)nanoseconds(now);
+}
+
+static void *linux_map(struct fid_kernel *kernel, size_t bytes)
+{
+	void *memory =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void linux_unmap(struct fid_kernel *kernel, void *memory, size_t bytes)
+{
+	munmap(memory, bytes);
+}
+
+static int linux_discard(struct fid_kernel *kernel, void *memory, size_t bytes)
+{
+	RESULT(madvise(memory, bytes, MADV_DONTNEED));
+}
+
+/*
+ * splice, sendfile and vmsplice have no flag against SIGPIPE, so the signal is blocked for this
+ * thread and taken away again if it is ours. SIGPIPE is sent to the thread that caused it, so
+ * another thread's is not touched; one that was pending before is the caller's and stays.
+ */
+static void linux_sigpipe_hold(struct fid_kernel *kernel, struct fid_sigpipe *sigpipe)
+{
+	sigset_t only, before, pending;
+
+	sigemptyset(&only);
+	sigaddset(&only, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &only, &before);
+	sigpipe->held = true;
+	sigpipe->was_blocked = sigismember(&before, SIGPIPE) == 1;
+	sigpipe->was_pending = false;
+	if (sigpipe->was_blocked && sigpending(&pending) == 0)
+		sigpipe->was_pending = sigismember(&pending, SIGPIPE) == 1;
+}
+
+static void linux_sigpipe_release(struct fid_kernel *kernel, struct fid_sigpipe *sigpipe,
+				  bool raised)
+{
+	const struct timespec at_once = {0};
+	sigset_t only;
+
+	if (!sigpipe->held)
+		return;
+	sigpipe->held = false;
+	sigemptyset(&only);
+	sigaddset(&only, SIGPIPE);
+	if (raised && !sigpipe->was_pending)
+		while (sigtimedwait(&only, NULL, &at_once) < 0 && errno == EINTR)
+			;
+	if (!sigpipe->was_blocked)
+		pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+}
+
+/*
+ * A page that the kernel wipes in a child (MADV_WIPEONFORK, Linux 4.14): whoever finds it zero
+ * is a new process. Unlike pthread_atfork it sees a bare clone(2) as well, and unlike getpid(2)
+ * it costs no call.
+ */
+static struct {
+	pthread_once_t once;
+	atomic_uint *page;
+	atomic_uint last;
+} process = {.once = PTHREAD_ONCE_INIT};
+
+static void process_watch(void)
+{
+	void *page = linux_map(NULL, sizeof(atomic_uint));
+
+	if (!page)
+		return;
+	if (madvise(page, sizeof(atomic_uint), MADV_WIPEONFORK) < 0) {
+		munmap(page, sizeof(atomic_uint));
+		return;
+	}
+	process.page = page;
+}
+
+static uint32_t linux_generation(struct fid_kernel *kernel)
+{
+	unsigned generation = 0;
+	unsigned fresh;
+
+	pthread_once(&process.once, process_watch);
+	if (!process.page)
+		return (uint32_t)getpid();
+	generation = atomic_load(process.page);
+	if (generation)
+		return generation;
+	fresh = atomic_fetch_add(&process.last, 1) + 1;
+	if (atomic_compare_exchange_strong(process.page, &generation, fresh))
+		return fresh;
+	return generation;
+}
+
+struct fid_kernel *fid_linux(void)
+{
+	static struct fid_kernel kernel = {
+		.read = linux_read,
+		.write = linux_write,
+		.splice = linux_splice,
+		.tee = linux_tee,
+		.vmsplice = linux_vmsplice,
+		.sendfile = linux_sendfile,
+		.copy_file_range = linux_copy_file_range,
+		.reflink = linux_reflink,
+		.stat = linux_stat,
+		.status_flags = linux_status_flags,
+		.socket = linux_socket,
+		.socket_error = linux_socket_error,
+		.is_terminal = linux_is_terminal,
+		.file_system = linux_file_system,
+		.seek = linux_seek,
+		.pipe = linux_pipe,
+		.pipe_resize = linux_pipe_resize,
+		.pipe_size = linux_pipe_size,
+		.close = linux_close,
+		.poll = linux_poll,
+		.now_ns = linux_now_ns,
+		.map = linux_map,
+		.unmap = linux_unmap,
+		.discard = linux_discard,
+		.sigpipe_hold = linux_sigpipe_hold,
+		.sigpipe_release = linux_sigpipe_release,
+		.generation = linux_generation,
+	};
+
+	return &kernel;
+}
