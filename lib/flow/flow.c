@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Flows as the caller sees them: made, stepped or run, salvaged, ended. What moves the bytes is
+ * the machine (machine.c); running is stepping and waiting.
+ */
+#include "flow/flow.h"
+#include "flow/machine.h"
+#include "options.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FLAGS_KNOWN                                                                         \
+	(FID_STABLE | FID_NOWAIT | FID_INTERRUPTIBLE | FID_LIMIT_ZERO | FID_SOURCE_OFFSET | \
+	 FID_SINK_OFFSET | FID_GROW_PIPES)
+
+enum {
+	GROW_BYTES =
+		256 << 10, /* larger makes a reader that read()s wait for the pipe's lock */
+	IDLE_ROUNDS = 8,   /* waits that brought nothing, before poll is not believed */
+	IDLE_SLEEP_MS_MAX = 64,
+};
+
+/* Ten thousand idle flows must not hurt. */
+_Static_assert(sizeof(struct fid_flow) < 1024, "a flow takes under 1 KiB");
+
+/* ---- Making --------------------------------------------------------------------------------
+ */
+
+static int reject(struct fid_flow *flow, int error, enum fid_side side, enum fid_call call,
+		  const char *reason)
+{
+	struct fid_receipt *receipt = &flow->receipt;
+
+	receipt->error = error;
+	receipt->error_side = side;
+	receipt->error_call = call;
+	receipt->reason = reason;
+	return error;
+}
+
+static int check_options(struct fid_flow *flow, const struct fid_options *options)
+{
+	const char *wrong = NULL;
+
+	if (options->flags & ~FLAGS_KNOWN)
+		wrong = "an unknown flag";
+	else if (options->routes & ~(FID_ROUTE(FID_METHODS) - 1))
+		wrong = "an unknown route";
+	else if (options->require > FID_REQUIRE_BY_REFERENCE)
+		wrong = "an unknown requirement";
+	else if (options->timeout_ms < 0)
+		wrong = "a negative time-out";
+	else if (options->source_offset > INT64_MAX || options->sink_offset > INT64_MAX)
+		wrong = "an offset beyond the largest file";
+	return wrong ? reject(flow, -EINVAL, FID_SIDE_FID, FID_CALL_NONE, wrong) : 0;
+}
+
+static bool is_seekable(const struct fid_end *end)
+{
+	switch (end->kind) {
+	case FID_KIND_PIPE:
+	case FID_KIND_TCP:
+	case FID_KIND_UNIX:
+	case FID_KIND_SOCKET:
+	case FID_KIND_TERMINAL:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static int examine(struct fid_flow *flow)
+{
+	struct fid_end *source = &flow->source_end;
+	struct fid_end *sink = &flow->sink_end;
+	struct fid_stat stat;
+	enum fid_call call;
+	int got = fid_end_examine(flow->kernel, flow->sink, sink, &stat, &call);
+
+	if (got < 0)
+		return reject(flow, got, FID_SIDE_SINK, call, NULL);
+	got = fid_end_examine(flow->kernel, flow->source, source, &stat, &call);
+	if (got < 0)
+		return reject(flow, got, FID_SIDE_SOURCE, call, NULL);
+	if (!source->readable)
+		return reject(flow, -EBADF, FID_SIDE_SOURCE, FID_CALL_FCNTL,
+			      "the source is not open for reading");
+	if (!sink->writable)
+		return reject(flow, -EBADF, FID_SIDE_SINK, FID_CALL_FCNTL,
+			      "the sink is not open for writing");
+	source->offset_given = flow->source_at >= 0;
+	sink->offset_given = flow->sink_at >= 0;
+	if (source->offset_given && !is_seekable(source))
+		return reject(flow, -ESPIPE, FID_SIDE_SOURCE, FID_CALL_LSEEK,
+			      "the source has no offsets");
+	if (sink->offset_given && !is_seekable(sink))
+		return reject(flow, -ESPIPE, FID_SIDE_SINK, FID_CALL_LSEEK,
+			      "the sink has no offsets");
+	flow->source_size = stat.size;
+	flow->source_modified_ns = stat.modified_ns;
+	flow->source_changed_ns = stat.changed_ns;
+	flow->examined = true;
+	return 0;
+}
+
+/* A hint for the choice of a way, believed by nobody. */
+static uint64_t expected_bytes(const struct fid_flow *flow)
+{
+	uint64_t size = flow->source_end.kind == FID_KIND_REGULAR ? flow->source_end.size
+								  : UINT64_MAX;
+
+	return size < flow->bytes_max ? size : flow->bytes_max;
+}
+
+static void grow_pipe(struct fid_flow *flow, int fd, const struct fid_end *end, uint64_t bytes)
+{
+	struct fid_kernel *kernel = flow->kernel;
+	int size;
+
+	if (end->kind != FID_KIND_PIPE)
+		return;
+	size = kernel->pipe_size(kernel, fd);
+	/* A refusal is no harm: the budget is gone, or the pipe is somebody else's limit. */
+	if (size >= 0 && (uint64_t)size < bytes)
+		kernel->pipe_resize(kernel, fd, (size_t)bytes);
+}
+
+static int choose(struct fid_flow *flow, const struct fid_options *options)
+{
+	const char *refused[FID_METHODS];
+	struct fid_facts facts;
+	bool known = fid_probe_known(flow->kernel, &facts);
+
+	/* A requirement is checked before the first byte where that can be. */
+	if (!known && options->require && flow->kernel == fid_linux())
+		known = fid_probe(&facts, 0) == 0;
+	fid_route(&flow->source_end, &flow->sink_end, options, known ? &facts : NULL,
+		  flow->examined ? expected_bytes(flow) : flow->bytes_max, &flow->ladder,
+		  refused);
+	flow->copying = flow->ladder.start_small;
+	if (flow->ladder.count)
+		return 0;
+	flow->receipt.require_unmet = flow->required;
+	for (int method = FID_READ_WRITE; method >= 0; method--)
+		if (!options->routes || options->routes & FID_ROUTE(method))
+			return reject(flow, -EOPNOTSUPP, FID_SIDE_FID, FID_CALL_NONE,
+				      refused[method]);
+	return reject(flow, -EOPNOTSUPP, FID_SIDE_FID, FID_CALL_NONE, NULL);
+}
+
+static void keep_options(struct fid_flow *flow, const struct fid_options *options)
+{
+	bool limited = options->bytes_max || options->flags & FID_LIMIT_ZERO;
+
+	flow->source_at = FID_OWN_OFFSET;
+	flow->sink_at = FID_OWN_OFFSET;
+	if (options->source_offset || options->flags & FID_SOURCE_OFFSET)
+		flow->source_at = (int64_t)options->source_offset;
+	if (options->sink_offset || options->flags & FID_SINK_OFFSET)
+		flow->sink_at = (int64_t)options->sink_offset;
+	flow->bytes_max = limited ? options->bytes_max : UINT64_MAX;
+	flow->nowait = options->flags & FID_NOWAIT;
+	flow->interruptible = options->flags & FID_INTERRUPTIBLE;
+	flow->stable = options->flags & FID_STABLE;
+	flow->required = options->require != FID_REQUIRE_NOTHING;
+	flow->routes = options->routes;
+	flow->require = (uint8_t)options->require;
+	flow->pool = options->pool;
+}
+
+/*
+ * A transfer of a few pages by limit is a read and a write, whatever the descriptors are: to
+ * ask what they are would cost more calls than the transfer itself.
+ */
+static bool is_plain(const struct fid_flow *flow)
+{
+	return flow->bytes_max <= FID_SMALL_BYTES && !flow->nowait && !flow->required &&
+	       (!flow->routes || flow->routes & FID_ROUTE(FID_READ_WRITE));
+}
+
+static int init(struct fid_flow *flow, struct fid_kernel *kernel, int source, int sink,
+		const struct fid_options *options, bool may_be_plain)
+{
+	int got;
+
+	flow->kernel = kernel;
+	flow->source = source;
+	flow->sink = sink;
+	flow->pipe = FID_PIPE_NONE;
+	flow->receipt.source_changed = -1;
+	flow->receipt.stable = 1;
+	flow->receipt.route = FID_READ_WRITE;
+	if (flow->timed)
+		flow->started_ns = kernel->now_ns(kernel);
+	got = check_options(flow, options);
+	if (got < 0)
+		return got;
+	keep_options(flow, options);
+	if (!may_be_plain || !is_plain(flow)) {
+		if (!flow->pool && kernel == fid_linux())
+			flow->pool = fid_pool_default();
+		if (!flow->pool)
+			return reject(flow, -ENOMEM, FID_SIDE_FID, FID_CALL_MEMORY, NULL);
+		got = examine(flow);
+		if (got < 0)
+			return got;
+	}
+	got = choose(flow, options);
+	if (got < 0)
+		return got;
+	if (options->flags & FID_GROW_PIPES && flow->examined &&
+	    expected_bytes(flow) > FID_PIPE_BYTES_MIN) {
+		uint64_t bytes = options->pipe_bytes ? options->pipe_bytes : GROW_BYTES;
+
+		grow_pipe(flow, source, &flow->source_end, bytes);
+		grow_pipe(flow, sink, &flow->sink_end, bytes);
+	}
+	return 0;
+}
+
+int fid_flow_new_on(struct fid_kernel *kernel, struct fid_flow **ret_flow, int source, int sink,
+		    const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	struct fid_options ours;
+	struct fid_flow *flow;
+	int got = fid_options_take(&ours, sizeof(ours), options, sizeof(size_t));
+
+	if (got == 0 && !ret_flow)
+		got = -EINVAL;
+	flow = calloc(1, sizeof(*flow));
+	if (!flow)
+		return -ENOMEM;
+	flow->timed = true;
+	if (got < 0)
+		reject(flow, got, FID_SIDE_FID, FID_CALL_NONE, "options of the wrong size");
+	else
+		got = init(flow, kernel, source, sink, &ours, false);
+	if (ret_receipt)
+		*ret_receipt = *fid_flow_receipt(flow);
+	if (got < 0)
+		fid_flow_free(flow);
+	else
+		*ret_flow = flow;
+	return got;
+}
+
+int fid_flow_new(struct fid_flow **ret_flow, int source, int sink,
+		 const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	return fid_flow_new_on(fid_linux(), ret_flow, source, sink, options, ret_receipt);
+}
+
+/* ---- Moving --------------------------------------------------------------------------------
+ */
+
+int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2])
+{
+	int result = fid_flow_advance(flow);
+
+	if (!wait)
+		return result;
+	wait[0] = wait[1] = (struct pollfd){.fd = -1};
+	if (result == FID_WAIT) {
+		wait[0] = flow->wait[0];
+		wait[1] = flow->wait[1];
+		wait[0].revents = wait[1].revents = 0;
+	}
+	return result;
+}
+
+/*
+ * From here on nothing may sleep but poll. The choice is made again, since it may have fallen
+ * on a call that sleeps; what the pipe holds for a blocking socket is read out and sent.
+ */
+static int become_nowait(struct fid_flow *flow)
+{
+	struct fid_options options = {
+		.flags = FID_NOWAIT | (flow->stable ? FID_STABLE : 0),
+		.routes = flow->routes,
+		.require = flow->require,
+		.bytes_max = flow->bytes_max == UINT64_MAX ? 0 : flow->bytes_max,
+	};
+	uint8_t method = fid_flow_rung(flow)->method;
+	bool copying = flow->copying;
+	int got = flow->examined ? 0 : examine(flow);
+
+	if (got < 0)
+		return got;
+	flow->nowait = true;
+	if (flow->receipt.bytes_held && flow->pipe.held && !flow->sink_end.nonblocking &&
+	    fid_kind_is_stream_socket(flow->sink_end.kind))
+		flow->pipe_refused = true;
+	got = choose(flow, &options);
+	if (got < 0) {
+		flow->ended = true;
+		return got;
+	}
+	flow->copying &= copying;
+	/* What was refused before is not tried again. */
+	for (flow->rung = 0; flow->rung + 1 < flow->ladder.count; flow->rung++)
+		if (fid_flow_rung(flow)->method >= method)
+			break;
+	return 0;
+}
+
+/* Milliseconds until deadline_ns, rounded up; -1 without one. */
+static int until(struct fid_kernel *kernel, uint64_t deadline_ns)
+{
+	uint64_t now;
+
+	if (deadline_ns == UINT64_MAX)
+		return -1;
+	now = kernel->now_ns(kernel);
+	return now >= deadline_ns ? 0 : (int)((deadline_ns - now + 999999) / 1000000);
+}
+
+/* Waits as the machine asked. Returns FID_MORE to go on, or what run returns. */
+static int wait_for(struct fid_flow *flow, int timeout_ms)
+{
+	struct fid_kernel *kernel = flow->kernel;
+	struct pollfd *wait = flow->wait;
+	int got = kernel->poll(kernel, wait, 2, timeout_ms);
+
+	if (got == -EINTR)
+		return flow->interruptible ? -EINTR : FID_MORE;
+	if (got < 0) {
+		flow->ended = true;
+		return reject(flow, got, FID_SIDE_FID, FID_CALL_POLL, flow->receipt.reason);
+	}
+	if (got == 0)
+		return FID_MORE;
+	if (wait[1].revents && !wait[1].events && !wait[0].revents)
+		return fid_flow_sink_died(flow, wait[1].revents);
+	return FID_MORE;
+}
+
+/*
+ * poll says "ready", the call says EAGAIN, again and again: a driver or a datagram with a bad
+ * checksum. Sleeping a little costs such a case nothing and keeps the processor free.
+ */
+static void back_off(struct fid_flow *flow, uint32_t idle, int timeout_ms)
+{
+	uint32_t doublings = idle - IDLE_ROUNDS;
+	int sleep_ms = doublings < 6 ? 1 << doublings : IDLE_SLEEP_MS_MAX;
+
+	if (timeout_ms >= 0 && timeout_ms < sleep_ms)
+		sleep_ms = timeout_ms;
+	flow->kernel->poll(flow->kernel, NULL, 0, sleep_ms);
+}
+
+int fid_flow_run(struct fid_flow *flow, int timeout_ms)
+{
+	uint64_t deadline_ns = UINT64_MAX;
+	uint64_t moved = UINT64_MAX;
+	uint32_t idle = 0;
+	int result = FID_MORE;
+
+	if (flow->ended)
+		return flow->receipt.error;
+	if (timeout_ms >= 0) {
+		deadline_ns =
+			flow->kernel->now_ns(flow->kernel) + (uint64_t)timeout_ms * 1000000;
+		if (!flow->nowait)
+			result = become_nowait(flow);
+		if (result < 0)
+			return result;
+	}
+	flow->running = true;
+	for (;;) {
+		int left_ms;
+
+		result = fid_flow_advance(flow);
+		if (result != FID_MORE && result != FID_WAIT)
+			break;
+		left_ms = until(flow->kernel, deadline_ns);
+		if (left_ms == 0) {
+			result = -ETIMEDOUT;
+			break;
+		}
+		if (result == FID_MORE)
+			continue;
+		idle = moved == flow->receipt.bytes_in + flow->receipt.bytes_out ? idle + 1 : 0;
+		moved = flow->receipt.bytes_in + flow->receipt.bytes_out;
+		if (idle >= IDLE_ROUNDS)
+			back_off(flow, idle, left_ms);
+		result = wait_for(flow, left_ms);
+		if (result != FID_MORE)
+			break;
+	}
+	flow->running = false;
+	return result;
+}
+
+/* The stack's share of a small transfer; aligned for O_DIRECT. */
+struct scratch {
+	_Alignas(4096) unsigned char bytes[FID_SMALL_BYTES];
+};
+
+int64_t fid_copy_on(struct fid_kernel *kernel, int source, int sink,
+		    const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	struct fid_options ours;
+	struct fid_flow flow = {.timed = ret_receipt != NULL};
+	struct scratch scratch;
+	int64_t result = fid_options_take(&ours, sizeof(ours), options, sizeof(size_t));
+
+	if (result < 0) {
+		reject(&flow, (int)result, FID_SIDE_FID, FID_CALL_NONE,
+		       "options of the wrong size");
+	} else {
+		result = init(&flow, kernel, source, sink, &ours, ours.timeout_ms == 0);
+	}
+	if (result == 0) {
+		if (!flow.examined) {
+			flow.scratch = scratch.bytes;
+			flow.scratch_bytes = sizeof(scratch.bytes);
+		}
+		result = fid_flow_run(&flow, ours.timeout_ms ? ours.timeout_ms : -1);
+	}
+	if (ret_receipt)
+		*ret_receipt = *fid_flow_receipt(&flow);
+	if (result == 0)
+		return (int64_t)flow.receipt.bytes_out;
+	/* Held bytes go with the pipe and the buffer; the receipt says how many. */
+	flow.buffer_held = 0;
+	fid_flow_release(&flow);
+	fid_pool_pipe_give(flow.pool, &flow.pipe);
+	return result;
+}
+
+int64_t fid_copy(int source, int sink, const struct fid_options *options,
+		 struct fid_receipt *ret_receipt)
+{
+	return fid_copy_on(fid_linux(), source, sink, options, ret_receipt);
+}
+
+/* ---- Ending --------------------------------------------------------------------------------
+ */
+
+ssize_t fid_flow_salvage(struct fid_flow *flow, void *buffer, size_t capacity)
+{
+	struct fid_kernel *kernel = flow->kernel;
+	unsigned char *to = buffer;
+	size_t taken = flow->buffer_held < capacity ? flow->buffer_held : capacity;
+	ssize_t got = 0;
+
+	if (taken) {
+		memcpy(to, flow->buffer + flow->buffer_at, taken);
+		flow->buffer_at += taken;
+		flow->buffer_held -= taken;
+	}
+	while (taken < capacity && flow->pipe.held) {
+		size_t want = capacity - taken;
+
+		if (want > flow->pipe.held)
+			want = flow->pipe.held;
+		got = kernel->read(kernel, flow->pipe.read_end, to + taken, want,
+				   FID_OWN_OFFSET);
+		if (got == -EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		flow->pipe.held -= (size_t)got;
+		taken += (size_t)got;
+	}
+	flow->receipt.bytes_held -= taken;
+	flow->receipt.bytes_salvaged += taken;
+	fid_flow_assert_account(flow);
+	return taken || got >= 0 ? (ssize_t)taken : got;
+}
+
+const struct fid_receipt *fid_flow_receipt(struct fid_flow *flow)
+{
+	struct fid_receipt *receipt = &flow->receipt;
+	const struct fid_rung *rung = fid_flow_rung(flow);
+	uint64_t most = 0;
+
+	if (!flow->ended && flow->timed && flow->started_ns)
+		receipt->elapsed_ns = flow->kernel->now_ns(flow->kernel) - flow->started_ns;
+	if (!flow->ladder.count)
+		return receipt;
+	receipt->route = flow->copying ? FID_READ_WRITE : rung->method;
+	for (uint32_t method = 0; method < FID_METHODS; method++) {
+		if (receipt->by_method[method] <= most)
+			continue;
+		most = receipt->by_method[method];
+		receipt->route = method;
+	}
+	for (uint32_t i = 0; i < flow->ladder.count; i++)
+		if (flow->ladder.rung[i].method == receipt->route)
+			receipt->reason = flow->ladder.rung[i].reason;
+	return receipt;
+}
+
+struct fid_flow *fid_flow_free(struct fid_flow *flow)
+{
+	if (!flow)
+		return NULL;
+	flow->buffer_held = 0;
+	fid_flow_release(flow);
+	/* A pipe that still holds bytes is closed by the pool. */
+	fid_pool_pipe_give(flow->pool, &flow->pipe);
+	free(flow);
+	return NULL;
+}
