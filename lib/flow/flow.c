@@ -132,8 +132,13 @@ static int choose(struct fid_flow *flow, const struct fid_options *options)
 {
 	const char *refused[FID_METHODS];
 	struct fid_facts facts;
-	bool known = fid_probe_known(flow->kernel, &facts);
+	bool known;
 
+	if (!flow->examined) {
+		fid_route_plain(&flow->ladder);
+		return 0;
+	}
+	known = fid_probe_known(flow->kernel, &facts);
 	/* A requirement is checked before the first byte where that can be. */
 	if (!known && options->require && flow->kernel == fid_linux())
 		known = fid_probe(&facts, 0) == 0;

@@ -286,11 +286,13 @@ static const char *reason_of(const struct pair *pair, enum fid_method method)
 	}
 }
 
+static const char small_reason[] = "small: one read and one write beat any set-up";
+
 /* Why only a copy was possible, for the receipt: the most telling refusal. */
 static const char *reason_to_copy(const struct pair *pair, bool small)
 {
 	if (small)
-		return "small: one read and one write beat any set-up";
+		return small_reason;
 	if (pair->sink->append)
 		return "a copy, since the sink has O_APPEND, which the kernel refuses to "
 		       "splice to";
@@ -407,4 +409,17 @@ void fid_route(const struct fid_end *source, const struct fid_end *sink,
 			      ladder->rung[0].method == FID_SPLICE_PIPE &&
 			      (is_pipe(source) || fid_kind_is_stream_socket(source->kind)) &&
 			      bytes_expected == UINT64_MAX;
+}
+
+void fid_route_plain(struct fid_ladder *ret_ladder)
+{
+	ret_ladder->count = 1;
+	ret_ladder->start_small = false;
+	ret_ladder->rung[0] = (struct fid_rung){
+		.method = FID_READ_WRITE,
+		.class_ = FID_USER_COPY,
+		.stable = true,
+		.chunk_bytes = CHUNK_READ,
+		.reason = small_reason,
+	};
 }

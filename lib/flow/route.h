@@ -69,6 +69,9 @@ void fid_route(const struct fid_end *source, const struct fid_end *sink,
 	       uint64_t bytes_expected, struct fid_ladder *ret_ladder,
 	       const char *ret_refused[FID_METHODS]);
 
+/* What fid_route() answers for a small transfer between any two descriptors, without a look. */
+void fid_route_plain(struct fid_ladder *ret_ladder);
+
 static inline bool fid_kind_is_stream_socket(uint8_t kind)
 {
 	return kind == FID_KIND_TCP || kind == FID_KIND_UNIX;

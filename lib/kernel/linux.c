@@ -26,18 +26,17 @@
 #endif
 
 /* -1 and errno become a negative errno value; here errno stops. */
-#define RESULT(call)                                   \
-	do {                                           \
-		__auto_type result_ = (call);          \
-		return result_ < 0 ? -errno : result_; \
-	} while (0)
+static int64_t checked(int64_t result)
+{
+	return result < 0 ? -errno : result;
+}
 
 static ssize_t linux_read(struct fid_kernel *kernel, int fd, void *to, size_t bytes,
 			  int64_t offset)
 {
 	if (offset < 0)
-		RESULT(read(fd, to, bytes));
-	RESULT(pread(fd, to, bytes, offset));
+		return checked(read(fd, to, bytes));
+	return checked(pread(fd, to, bytes, offset));
 }
 
 /* Set once a kernel has refused RWF_NOSIGNAL, so that it is not asked at each write. */
@@ -65,13 +64,14 @@ static ssize_t linux_write(struct fid_kernel *kernel, int fd, const void *from, 
 			   int64_t offset, unsigned flags)
 {
 	if (flags & FID_WRITE_SOCKET)
-		RESULT(send(fd, from, bytes,
-			    MSG_NOSIGNAL | (flags & FID_WRITE_NOWAIT ? MSG_DONTWAIT : 0)));
+		return checked(
+			send(fd, from, bytes,
+			     MSG_NOSIGNAL | (flags & FID_WRITE_NOWAIT ? MSG_DONTWAIT : 0)));
 	if (flags & FID_WRITE_NOSIGNAL)
 		return write_nosignal(fd, from, bytes, offset);
 	if (offset < 0)
-		RESULT(write(fd, from, bytes));
-	RESULT(pwrite(fd, from, bytes, offset));
+		return checked(write(fd, from, bytes));
+	return checked(pwrite(fd, from, bytes, offset));
 }
 
 static ssize_t linux_splice(struct fid_kernel *kernel, int source, int64_t *source_offset,
@@ -94,13 +94,13 @@ static ssize_t linux_splice(struct fid_kernel *kernel, int source, int64_t *sour
 static ssize_t linux_tee(struct fid_kernel *kernel, int source, int sink, size_t bytes,
 			 unsigned flags)
 {
-	RESULT(tee(source, sink, bytes, flags));
+	return checked(tee(source, sink, bytes, flags));
 }
 
 static ssize_t linux_vmsplice(struct fid_kernel *kernel, int fd, const struct iovec *segments,
 			      size_t count, unsigned flags)
 {
-	RESULT(vmsplice(fd, segments, count, flags));
+	return checked(vmsplice(fd, segments, count, flags));
 }
 
 static ssize_t linux_sendfile(struct fid_kernel *kernel, int source, int64_t *source_offset,
@@ -136,7 +136,7 @@ static ssize_t linux_copy_file_range(struct fid_kernel *kernel, int source,
 
 static int linux_reflink(struct fid_kernel *kernel, int source, int sink)
 {
-	RESULT(ioctl(sink, FICLONE, source));
+	return checked(ioctl(sink, FICLONE, source));
 }
 
 static int64_t nanoseconds(struct timespec time)
@@ -165,7 +165,7 @@ static int linux_stat(struct fid_kernel *kernel, int fd, struct fid_stat *ret_st
 
 static int linux_status_flags(struct fid_kernel *kernel, int fd)
 {
-	RESULT(fcntl(fd, F_GETFL));
+	return checked(fcntl(fd, F_GETFL));
 }
 
 static int linux_socket(struct fid_kernel *kernel, int fd, struct fid_socket *ret_socket)
@@ -210,33 +210,33 @@ static int linux_file_system(struct fid_kernel *kernel, int fd, uint64_t *ret_ma
 
 static int64_t linux_seek(struct fid_kernel *kernel, int fd, int64_t offset, int whence)
 {
-	RESULT(lseek(fd, offset, whence));
+	return checked(lseek(fd, offset, whence));
 }
 
 static int linux_pipe(struct fid_kernel *kernel, int ends[2])
 {
-	RESULT(pipe2(ends, O_CLOEXEC));
+	return checked(pipe2(ends, O_CLOEXEC));
 }
 
 static int linux_pipe_resize(struct fid_kernel *kernel, int fd, size_t bytes)
 {
-	RESULT(fcntl(fd, F_SETPIPE_SZ, (int)bytes));
+	return checked(fcntl(fd, F_SETPIPE_SZ, (int)bytes));
 }
 
 static int linux_pipe_size(struct fid_kernel *kernel, int fd)
 {
-	RESULT(fcntl(fd, F_GETPIPE_SZ));
+	return checked(fcntl(fd, F_GETPIPE_SZ));
 }
 
 static int linux_close(struct fid_kernel *kernel, int fd)
 {
-	RESULT(close(fd));
+	return checked(close(fd));
 }
 
 static int linux_poll(struct fid_kernel *kernel, struct pollfd *fds, size_t count,
 		      int timeout_ms)
 {
-	RESULT(poll(fds, count, timeout_ms));
+	return checked(poll(fds, count, timeout_ms));
 }
 
 static uint64_t linux_now_ns(struct fid_kernel *kernel)
@@ -262,7 +262,7 @@ static void linux_unmap(struct fid_kernel *kernel, void *memory, size_t bytes)
 
 static int linux_discard(struct fid_kernel *kernel, void *memory, size_t bytes)
 {
-	RESULT(madvise(memory, bytes, MADV_DONTNEED));
+	return checked(madvise(memory, bytes, MADV_DONTNEED));
 }
 
 /*
