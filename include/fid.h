@@ -335,9 +335,10 @@ struct fid_flow;
  * Makes a flow. Both descriptors are borrowed until fid_flow_free(). *ret_flow is set on
  * success only. Options are copied.
  *
- * Returns 0, -EBADF (a descriptor that is not open, or not open in that direction), -ENOMEM,
- * -EINVAL and -E2BIG for options, -EOPNOTSUPP when no allowed method meets the requirement. Why
- * it failed is written to *ret_receipt unless that is NULL.
+ * Returns 0, -EBADF (a descriptor that is not open, or not open in that direction), -ESPIPE (an
+ * offset for what has none), -EINVAL (options, or a pipe into itself), -E2BIG (options),
+ * -ENOMEM, -EOPNOTSUPP when no allowed method meets the requirement. Why it failed is written
+ * to *ret_receipt unless that is NULL.
  */
 FID_API int fid_flow_new(struct fid_flow **ret_flow, int source, int sink,
 			 const struct fid_options *options, struct fid_receipt *ret_receipt);
@@ -365,7 +366,7 @@ FID_API int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2]);
 
 /*
  * Steps and waits until the flow ends. timeout_ms bounds the whole call; -1 waits for ever; 0
- * moves what moves at once. Any bound makes the call behave as with FID_NOWAIT.
+ * moves what moves at once. With any bound the flow behaves as with FID_NOWAIT from then on.
  *
  * Returns 0 when done, -ETIMEDOUT and -EINTR (the flow is intact), or the error that ended it.
  */

@@ -41,21 +41,20 @@ static int reject(struct fid_flow *flow, int error, enum fid_side side, enum fid
 	return error;
 }
 
-static int check_options(struct fid_flow *flow, const struct fid_options *options)
+/* What is wrong with the options, or NULL. */
+static const char *check_options(const struct fid_options *options)
 {
-	const char *wrong = NULL;
-
 	if (options->flags & ~FLAGS_KNOWN)
-		wrong = "an unknown flag";
-	else if (options->routes & ~(FID_ROUTE(FID_METHODS) - 1))
-		wrong = "an unknown route";
-	else if (options->require > FID_REQUIRE_BY_REFERENCE)
-		wrong = "an unknown requirement";
-	else if (options->timeout_ms < 0)
-		wrong = "a negative time-out";
-	else if (options->source_offset > INT64_MAX || options->sink_offset > INT64_MAX)
-		wrong = "an offset beyond the largest file";
-	return wrong ? reject(flow, -EINVAL, FID_SIDE_FID, FID_CALL_NONE, wrong) : 0;
+		return "an unknown flag";
+	if (options->routes & ~(FID_ROUTE(FID_METHODS) - 1))
+		return "an unknown route";
+	if (options->require > FID_REQUIRE_BY_REFERENCE)
+		return "an unknown requirement";
+	if (options->timeout_ms < 0)
+		return "a negative time-out";
+	if (options->source_offset > INT64_MAX || options->sink_offset > INT64_MAX)
+		return "an offset beyond the largest file";
+	return NULL;
 }
 
 static bool is_seekable(const struct fid_end *end)
@@ -91,6 +90,10 @@ static int examine(struct fid_flow *flow)
 	if (!sink->writable)
 		return reject(flow, -EBADF, FID_SIDE_SINK, FID_CALL_FCNTL,
 			      "the sink is not open for writing");
+	if (source->kind == FID_KIND_PIPE && sink->kind == FID_KIND_PIPE &&
+	    source->device == sink->device && source->inode == sink->inode)
+		return reject(flow, -EINVAL, FID_SIDE_FID, FID_CALL_FSTAT,
+			      "the source and the sink are the same pipe");
 	source->offset_given = flow->source_at >= 0;
 	sink->offset_given = flow->sink_at >= 0;
 	if (source->offset_given && !is_seekable(source))
@@ -156,16 +159,18 @@ static int choose(struct fid_flow *flow, const struct fid_options *options)
 	return reject(flow, -EOPNOTSUPP, FID_SIDE_FID, FID_CALL_NONE, NULL);
 }
 
+/* A field of an offset and the flag that makes a zero count. */
+static int64_t offset_of(uint64_t offset, uint32_t flag)
+{
+	return offset || flag ? (int64_t)offset : FID_OWN_OFFSET;
+}
+
 static void keep_options(struct fid_flow *flow, const struct fid_options *options)
 {
 	bool limited = options->bytes_max || options->flags & FID_LIMIT_ZERO;
 
-	flow->source_at = FID_OWN_OFFSET;
-	flow->sink_at = FID_OWN_OFFSET;
-	if (options->source_offset || options->flags & FID_SOURCE_OFFSET)
-		flow->source_at = (int64_t)options->source_offset;
-	if (options->sink_offset || options->flags & FID_SINK_OFFSET)
-		flow->sink_at = (int64_t)options->sink_offset;
+	flow->source_at = offset_of(options->source_offset, options->flags & FID_SOURCE_OFFSET);
+	flow->sink_at = offset_of(options->sink_offset, options->flags & FID_SINK_OFFSET);
 	flow->bytes_max = limited ? options->bytes_max : UINT64_MAX;
 	flow->nowait = options->flags & FID_NOWAIT;
 	flow->interruptible = options->flags & FID_INTERRUPTIBLE;
@@ -173,6 +178,7 @@ static void keep_options(struct fid_flow *flow, const struct fid_options *option
 	flow->required = options->require != FID_REQUIRE_NOTHING;
 	flow->routes = options->routes;
 	flow->require = (uint8_t)options->require;
+	flow->pipe_bytes = options->pipe_bytes;
 	flow->pool = options->pool;
 }
 
@@ -180,31 +186,41 @@ static void keep_options(struct fid_flow *flow, const struct fid_options *option
  * A transfer of a few pages by limit is a read and a write, whatever the descriptors are: to
  * ask what they are would cost more calls than the transfer itself.
  */
-static bool is_plain(const struct fid_flow *flow)
+static bool is_plain(const struct fid_options *options)
 {
-	return flow->bytes_max <= FID_SMALL_BYTES && !flow->nowait && !flow->required &&
-	       (!flow->routes || flow->routes & FID_ROUTE(FID_READ_WRITE));
+	const uint32_t routes = options->routes;
+
+	return options->bytes_max && options->bytes_max <= FID_SMALL_BYTES &&
+	       !(options->flags & FID_NOWAIT) && !options->require && !options->timeout_ms &&
+	       (!routes || routes & FID_ROUTE(FID_READ_WRITE));
 }
 
-static int init(struct fid_flow *flow, struct fid_kernel *kernel, int source, int sink,
-		const struct fid_options *options, bool may_be_plain)
+/* A flow that holds nothing and has moved nothing. The rest of the memory is zero. */
+static void blank(struct fid_flow *flow, struct fid_kernel *kernel, bool timed)
 {
-	int got;
-
 	flow->kernel = kernel;
-	flow->source = source;
-	flow->sink = sink;
 	flow->pipe = FID_PIPE_NONE;
 	flow->receipt.source_changed = -1;
 	flow->receipt.stable = 1;
 	flow->receipt.route = FID_READ_WRITE;
-	if (flow->timed)
+	flow->timed = timed;
+	if (timed)
 		flow->started_ns = kernel->now_ns(kernel);
-	got = check_options(flow, options);
-	if (got < 0)
-		return got;
+}
+
+static int init(struct fid_flow *flow, int source, int sink, const struct fid_options *options,
+		bool may_be_plain)
+{
+	struct fid_kernel *kernel = flow->kernel;
+	const char *wrong = check_options(options);
+	int got;
+
+	flow->source = source;
+	flow->sink = sink;
+	if (wrong)
+		return reject(flow, -EINVAL, FID_SIDE_FID, FID_CALL_NONE, wrong);
 	keep_options(flow, options);
-	if (!may_be_plain || !is_plain(flow)) {
+	if (!may_be_plain || !is_plain(options)) {
 		if (!flow->pool && kernel == fid_linux())
 			flow->pool = fid_pool_default();
 		if (!flow->pool)
@@ -230,19 +246,25 @@ int fid_flow_new_on(struct fid_kernel *kernel, struct fid_flow **ret_flow, int s
 		    const struct fid_options *options, struct fid_receipt *ret_receipt)
 {
 	struct fid_options ours;
-	struct fid_flow *flow;
+	struct fid_flow *flow = calloc(1, sizeof(*flow));
 	int got = fid_options_take(&ours, sizeof(ours), options, sizeof(size_t));
 
-	if (got == 0 && !ret_flow)
-		got = -EINVAL;
-	flow = calloc(1, sizeof(*flow));
-	if (!flow)
+	if (!flow) {
+		if (ret_receipt)
+			*ret_receipt = (struct fid_receipt){
+				.source_changed = -1,
+				.error = -ENOMEM,
+				.error_side = FID_SIDE_FID,
+				.error_call = FID_CALL_MEMORY,
+			};
 		return -ENOMEM;
-	flow->timed = true;
-	if (got < 0)
-		reject(flow, got, FID_SIDE_FID, FID_CALL_NONE, "options of the wrong size");
+	}
+	blank(flow, kernel, true);
+	if (got < 0 || !ret_flow)
+		got = reject(flow, got < 0 ? got : -EINVAL, FID_SIDE_FID, FID_CALL_NONE,
+			     "options of the wrong size, or nowhere to put the flow");
 	else
-		got = init(flow, kernel, source, sink, &ours, false);
+		got = init(flow, source, sink, &ours, false);
 	if (ret_receipt)
 		*ret_receipt = *fid_flow_receipt(flow);
 	if (got < 0)
@@ -287,6 +309,7 @@ static int become_nowait(struct fid_flow *flow)
 		.routes = flow->routes,
 		.require = flow->require,
 		.bytes_max = flow->bytes_max == UINT64_MAX ? 0 : flow->bytes_max,
+		.pipe_bytes = flow->pipe_bytes,
 	};
 	uint8_t method = fid_flow_rung(flow)->method;
 	bool copying = flow->copying;
@@ -404,26 +427,24 @@ struct scratch {
 	_Alignas(4096) unsigned char bytes[FID_SMALL_BYTES];
 };
 
-int64_t fid_copy_on(struct fid_kernel *kernel, int source, int sink,
-		    const struct fid_options *options, struct fid_receipt *ret_receipt)
+/* fid_copy_on() with checked options, by a flow on the stack that was begun already or not. */
+static int64_t copy_by_flow(struct fid_kernel *kernel, int source, int sink,
+			    const struct fid_options *options, struct fid_receipt *ret_receipt,
+			    struct scratch *scratch, const ssize_t begun[2])
 {
-	struct fid_options ours;
-	struct fid_flow flow = {.timed = ret_receipt != NULL};
-	struct scratch scratch;
-	int64_t result = fid_options_take(&ours, sizeof(ours), options, sizeof(size_t));
+	struct fid_flow flow = {0};
+	int64_t result;
 
-	if (result < 0) {
-		reject(&flow, (int)result, FID_SIDE_FID, FID_CALL_NONE,
-		       "options of the wrong size");
-	} else {
-		result = init(&flow, kernel, source, sink, &ours, ours.timeout_ms == 0);
-	}
+	blank(&flow, kernel, ret_receipt != NULL);
+	result = init(&flow, source, sink, options, true);
 	if (result == 0) {
 		if (!flow.examined) {
-			flow.scratch = scratch.bytes;
-			flow.scratch_bytes = sizeof(scratch.bytes);
+			flow.scratch = scratch->bytes;
+			flow.scratch_bytes = sizeof(scratch->bytes);
 		}
-		result = fid_flow_run(&flow, ours.timeout_ms ? ours.timeout_ms : -1);
+		if (begun)
+			fid_flow_begin(&flow, begun[0], begun[1]);
+		result = fid_flow_run(&flow, options->timeout_ms ? options->timeout_ms : -1);
 	}
 	if (ret_receipt)
 		*ret_receipt = *fid_flow_receipt(&flow);
@@ -434,6 +455,44 @@ int64_t fid_copy_on(struct fid_kernel *kernel, int source, int sink,
 	fid_flow_release(&flow);
 	fid_pool_pipe_give(flow.pool, &flow.pipe);
 	return result;
+}
+
+int64_t fid_copy_on(struct fid_kernel *kernel, int source, int sink,
+		    const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	struct fid_options ours;
+	struct scratch scratch;
+	ssize_t begun[2] = {0, 0};
+	int64_t sink_at;
+	int got = fid_options_take(&ours, sizeof(ours), options, sizeof(size_t));
+
+	if (got < 0) {
+		struct fid_flow flow = {0};
+
+		blank(&flow, kernel, false);
+		reject(&flow, got, FID_SIDE_FID, FID_CALL_NONE, "options of the wrong size");
+		if (ret_receipt)
+			*ret_receipt = flow.receipt;
+		return got;
+	}
+	/*
+	 * Nearly always one read and one write move all of a small transfer, and making a flow
+	 * would cost as much as a third call. So the first round comes first, and a flow is
+	 * made only to go on from there.
+	 */
+	if (ret_receipt || !is_plain(&ours) || check_options(&ours) ||
+	    ours.flags & FID_INTERRUPTIBLE)
+		return copy_by_flow(kernel, source, sink, &ours, ret_receipt, &scratch, NULL);
+	sink_at = offset_of(ours.sink_offset, ours.flags & FID_SINK_OFFSET);
+	begun[0] = kernel->read(kernel, source, scratch.bytes, (size_t)ours.bytes_max,
+				offset_of(ours.source_offset, ours.flags & FID_SOURCE_OFFSET));
+	/* What takes an offset raises no SIGPIPE. */
+	if (begun[0] > 0)
+		begun[1] = kernel->write(kernel, sink, scratch.bytes, (size_t)begun[0], sink_at,
+					 sink_at < 0 ? FID_WRITE_NOSIGNAL : 0);
+	if (begun[1] == (ssize_t)ours.bytes_max)
+		return begun[1];
+	return copy_by_flow(kernel, source, sink, &ours, NULL, &scratch, begun);
 }
 
 int64_t fid_copy(int source, int sink, const struct fid_options *options,

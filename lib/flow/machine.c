@@ -119,8 +119,11 @@ static void hold_sigpipe(struct fid_flow *flow)
 		flow->kernel->sigpipe_hold(flow->kernel, &flow->sigpipe);
 }
 
+/* What takes an offset is no pipe and no socket. */
 static bool raises_sigpipe(const struct fid_flow *flow)
 {
+	if (flow->sink_at >= 0)
+		return false;
 	return flow->sink_end.kind == FID_KIND_PIPE ||
 	       fid_kind_is_stream_socket(flow->sink_end.kind) || !flow->examined;
 }
@@ -431,6 +434,20 @@ static ssize_t read_into_buffer(struct fid_flow *flow, int from, int64_t offset,
 	return got;
 }
 
+/* What a read from the source into the buffer, which returned got, means. */
+static enum outcome judge_read(struct fid_flow *flow, ssize_t got)
+{
+	if (got < 0)
+		return on_error(flow, FID_READ_WRITE, (int)got, FID_CALL_READ, FID_SIDE_SOURCE,
+				FID_SIDE_SOURCE);
+	if (got == 0)
+		return finish(flow);
+	if (flow->source_at >= 0)
+		flow->source_at += got;
+	account_taken(flow, (size_t)got);
+	return MOVED;
+}
+
 static enum outcome take_by_read(struct fid_flow *flow)
 {
 	uint64_t want = flow->copying ? COPY_BYTES : fid_flow_rung(flow)->chunk_bytes;
@@ -442,16 +459,9 @@ static enum outcome take_by_read(struct fid_flow *flow)
 		return source_is_empty(flow);
 	got = read_into_buffer(flow, flow->source, flow->source_at,
 			       at_most(bytes_left(flow), want));
-	if (got < 0)
-		return on_error(flow, FID_READ_WRITE, (int)got, FID_CALL_READ, FID_SIDE_SOURCE,
-				FID_SIDE_SOURCE);
-	if (got == 0)
-		return finish(flow);
-	if (flow->source_at >= 0)
-		flow->source_at += got;
-	account_taken(flow, (size_t)got);
-	note_pace(flow, (size_t)got);
-	return MOVED;
+	if (got > 0)
+		note_pace(flow, (size_t)got);
+	return judge_read(flow, got);
 }
 
 /*
@@ -461,6 +471,7 @@ static enum outcome take_by_read(struct fid_flow *flow)
  */
 static enum outcome confirm_end(struct fid_flow *flow)
 {
+	enum outcome outcome;
 	ssize_t got;
 
 	if (!take_buffer(flow))
@@ -470,18 +481,10 @@ static enum outcome confirm_end(struct fid_flow *flow)
 		return source_is_empty(flow);
 	}
 	got = read_into_buffer(flow, flow->source, flow->source_at, bytes_left(flow));
-	if (got == -EAGAIN)
+	if (got == -EAGAIN || got > 0)
 		flow->end_claimed = false;
-	if (got < 0)
-		return on_error(flow, FID_READ_WRITE, (int)got, FID_CALL_READ, FID_SIDE_SOURCE,
-				FID_SIDE_SOURCE);
-	if (got == 0)
-		return finish(flow);
-	flow->end_claimed = false;
-	if (flow->source_at >= 0)
-		flow->source_at += got;
-	account_taken(flow, (size_t)got);
-	return demote(flow, 0, FID_CALL_READ, FID_SIDE_SOURCE);
+	outcome = judge_read(flow, got);
+	return outcome == MOVED ? demote(flow, 0, FID_CALL_READ, FID_SIDE_SOURCE) : outcome;
 }
 
 static bool is_socket(const struct fid_end *end)
@@ -512,32 +515,45 @@ static ssize_t write_to_sink(struct fid_flow *flow, const void *from, size_t byt
 	return kernel->write(kernel, flow->sink, from, bytes, flow->sink_at, 0);
 }
 
-static enum outcome give_buffer(struct fid_flow *flow)
+/* What a write from the buffer to the sink, which returned written, means. */
+static enum outcome judge_write(struct fid_flow *flow, ssize_t written)
 {
-	size_t want = flow->buffer_held;
-	ssize_t written;
-
-	if (must_ask(flow, &flow->sink_end) && !is_socket(&flow->sink_end)) {
-		if (!is_ready(flow, flow->sink, POLLOUT))
-			return wait_for_sink(flow);
-		want = at_most(want, BLOCKING_WRITE);
-	}
-	written = write_to_sink(flow, flow->buffer + flow->buffer_at, want);
 	if (written < 0)
 		return on_error(flow, FID_READ_WRITE, (int)written, FID_CALL_WRITE,
 				FID_SIDE_SINK, FID_SIDE_SINK);
-	if (written == 0) {
-		wait_for_sink(flow);
+	if (written == 0)
 		return ++flow->stalls < STALLS_MAX
 			       ? CHANGED
 			       : fail(flow, -EIO, FID_SIDE_SINK, FID_CALL_WRITE);
-	}
 	if (flow->sink_at >= 0)
 		flow->sink_at += written;
 	flow->buffer_at += (size_t)written;
 	flow->buffer_held -= (size_t)written;
 	account_given(flow, FID_READ_WRITE, FID_USER_COPY, true, (size_t)written);
 	return MOVED;
+}
+
+static enum outcome give_buffer(struct fid_flow *flow)
+{
+	size_t want = flow->buffer_held;
+
+	if (must_ask(flow, &flow->sink_end) && !is_socket(&flow->sink_end)) {
+		if (!is_ready(flow, flow->sink, POLLOUT))
+			return wait_for_sink(flow);
+		want = at_most(want, BLOCKING_WRITE);
+	}
+	return judge_write(flow, write_to_sink(flow, flow->buffer + flow->buffer_at, want));
+}
+
+void fid_flow_begin(struct fid_flow *flow, ssize_t taken, ssize_t given)
+{
+	take_buffer(flow);
+	flow->receipt.calls[FID_READ_WRITE]++;
+	flow->buffer_held = taken > 0 ? (size_t)taken : 0;
+	if (judge_read(flow, taken) != MOVED || is_refusal(FID_SPLICE, (int)given))
+		return;
+	flow->receipt.calls[FID_READ_WRITE]++;
+	judge_write(flow, given);
 }
 
 /* ---- The private pipe ----------------------------------------------------------------------

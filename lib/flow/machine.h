@@ -40,11 +40,12 @@ struct fid_flow {
 	bool plain_write;  /* RWF_NOSIGNAL does not work on this sink */
 	bool timed;        /* somebody will read the receipt's elapsed_ns */
 	bool ended;
-	bool required;   /* options.require is not "nothing" */
-	bool stable;     /* FID_STABLE */
-	uint8_t require; /* the option, for a second choice */
-	uint32_t routes; /* likewise */
-	uint8_t pace;    /* consecutive reads that speak for a change of mind */
+	bool required;       /* options.require is not "nothing" */
+	bool stable;         /* FID_STABLE */
+	uint8_t require;     /* the option, for a second choice */
+	uint32_t routes;     /* likewise */
+	uint64_t pipe_bytes; /* likewise */
+	uint8_t pace;        /* consecutive reads that speak for a change of mind */
 	uint8_t stalls;
 	struct pollfd wait[2];
 
@@ -60,6 +61,12 @@ struct fid_flow {
  * says for what.
  */
 int fid_flow_advance(struct fid_flow *flow);
+
+/*
+ * Goes on from a read of the source into scratch, which returned taken, and a write of that to
+ * the sink without SIGPIPE, which returned given. For a plain flow that has just been made.
+ */
+void fid_flow_begin(struct fid_flow *flow, ssize_t taken, ssize_t given);
 
 /* Gives back the pipe and the buffer, those that hold nothing. */
 void fid_flow_release(struct fid_flow *flow);
