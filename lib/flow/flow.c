@@ -556,6 +556,8 @@ const struct fid_receipt *fid_flow_receipt(struct fid_flow *flow)
 	for (uint32_t i = 0; i < flow->ladder.count; i++)
 		if (flow->ladder.rung[i].method == receipt->route)
 			receipt->reason = flow->ladder.rung[i].reason;
+	if (flow->exhausted)
+		receipt->reason = "the kernel refused the last way that was allowed";
 	return receipt;
 }
 

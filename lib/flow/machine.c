@@ -237,6 +237,7 @@ static enum outcome demote(struct fid_flow *flow, int error, enum fid_call call,
 	if (flow->rung + 1 >= flow->ladder.count ||
 	    (error == 0 && flow->ladder.rung[flow->rung + 1].method != FID_READ_WRITE)) {
 		receipt->require_unmet = flow->required;
+		flow->exhausted = true;
 		return fail(flow, error ? error : -EOPNOTSUPP, side ? side : FID_SIDE_FID,
 			    call);
 	}

@@ -40,6 +40,7 @@ struct fid_flow {
 	bool plain_write;  /* RWF_NOSIGNAL does not work on this sink */
 	bool timed;        /* somebody will read the receipt's elapsed_ns */
 	bool ended;
+	bool exhausted;      /* the last rung was refused */
 	bool required;       /* options.require is not "nothing" */
 	bool stable;         /* FID_STABLE */
 	uint8_t require;     /* the option, for a second choice */

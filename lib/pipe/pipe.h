@@ -23,6 +23,7 @@ struct fid_pipe {
 	int write_end;
 	size_t capacity;
 	size_t held;
+	uint32_t generation; /* of the process that it was lent in */
 	bool doubtful; /* a call failed in a way that leaves the contents unknown: never pool it
 			*/
 };

@@ -129,6 +129,7 @@ int fid_pool_pipe_take(struct fid_pool *pool, size_t bytes, struct fid_pipe *ret
 {
 	struct fid_kernel *kernel = pool->kernel;
 	struct fid_pipe pipe;
+	uint32_t generation;
 	bool reused = false;
 	int got = 0;
 
@@ -136,6 +137,7 @@ int fid_pool_pipe_take(struct fid_pool *pool, size_t bytes, struct fid_pipe *ret
 		bytes = FID_PIPE_BYTES_MIN;
 	pthread_mutex_lock(&pool->lock);
 	notice_fork(pool);
+	generation = pool->generation;
 	if (pool->stats.pipes_lent >= pool->pipes_max) {
 		pool->stats.pipes_refused++;
 		got = -ENOBUFS;
@@ -153,6 +155,7 @@ int fid_pool_pipe_take(struct fid_pool *pool, size_t bytes, struct fid_pipe *ret
 			if (size > 0)
 				pipe.capacity = (size_t)size;
 		}
+		pipe.generation = generation;
 		*ret_pipe = pipe;
 		return 0;
 	}
@@ -171,8 +174,10 @@ int fid_pool_pipe_take(struct fid_pool *pool, size_t bytes, struct fid_pipe *ret
 		pool->stats.pipes_small += pipe.capacity < bytes;
 	}
 	pthread_mutex_unlock(&pool->lock);
-	if (got == 0)
+	if (got == 0) {
+		pipe.generation = generation;
 		*ret_pipe = pipe;
+	}
 	return got;
 }
 
@@ -184,11 +189,9 @@ void fid_pool_pipe_give(struct fid_pool *pool, struct fid_pipe *pipe)
 	if (!fid_pipe_is_open(pipe))
 		return;
 	pthread_mutex_lock(&pool->lock);
+	notice_fork(pool);
 	/* A pipe that was lent before a fork is not this process' alone. */
-	if (pool->kernel->generation(pool->kernel) != pool->generation) {
-		notice_fork(pool);
-		clean = false;
-	}
+	clean &= pipe->generation == pool->generation;
 	if (pool->stats.pipes_lent)
 		pool->stats.pipes_lent--;
 	if (clean && pool->stats.pipes_idle < pool->pipes_idle_max) {
