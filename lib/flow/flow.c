@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FLAGS_KNOWN                                                                         \
 	(FID_STABLE | FID_NOWAIT | FID_INTERRUPTIBLE | FID_LIMIT_ZERO | FID_SOURCE_OFFSET | \
@@ -102,6 +103,13 @@ static int examine(struct fid_flow *flow)
 	if (sink->offset_given && !is_seekable(sink))
 		return reject(flow, -ESPIPE, FID_SIDE_SINK, FID_CALL_LSEEK,
 			      "the sink has no offsets");
+	flow->source_start = flow->source_at;
+	if (source->kind == FID_KIND_REGULAR && flow->source_at < 0)
+		flow->source_start =
+			flow->kernel->seek(flow->kernel, flow->source, 0, SEEK_CUR);
+	if (source->kind == FID_KIND_REGULAR && flow->source_start >= 0 &&
+	    stat.size > flow->source_start)
+		flow->end_expected = (uint64_t)(stat.size - flow->source_start);
 	flow->source_size = stat.size;
 	flow->source_modified_ns = stat.modified_ns;
 	flow->source_changed_ns = stat.changed_ns;
@@ -112,10 +120,12 @@ static int examine(struct fid_flow *flow)
 /* A hint for the choice of a way, believed by nobody. */
 static uint64_t expected_bytes(const struct fid_flow *flow)
 {
-	uint64_t size = flow->source_end.kind == FID_KIND_REGULAR ? flow->source_end.size
-								  : UINT64_MAX;
+	uint64_t bytes = flow->end_expected;
 
-	return size < flow->bytes_max ? size : flow->bytes_max;
+	/* Nothing is known about the size of a stream, and all is if a file has none left. */
+	if (flow->source_end.kind == FID_KIND_REGULAR && bytes == UINT64_MAX)
+		bytes = 0;
+	return bytes < flow->bytes_max ? bytes : flow->bytes_max;
 }
 
 static void grow_pipe(struct fid_flow *flow, int fd, const struct fid_end *end, uint64_t bytes)
@@ -203,6 +213,7 @@ static void blank(struct fid_flow *flow, struct fid_kernel *kernel, bool timed)
 	flow->receipt.source_changed = -1;
 	flow->receipt.stable = 1;
 	flow->receipt.route = FID_READ_WRITE;
+	flow->end_expected = UINT64_MAX;
 	flow->timed = timed;
 	if (timed)
 		flow->started_ns = kernel->now_ns(kernel);
@@ -322,10 +333,8 @@ static int become_nowait(struct fid_flow *flow)
 	    fid_kind_is_stream_socket(flow->sink_end.kind))
 		flow->pipe_refused = true;
 	got = choose(flow, &options);
-	if (got < 0) {
-		flow->ended = true;
-		return got;
-	}
+	if (got < 0)
+		return fid_flow_fail(flow, got, FID_SIDE_FID, FID_CALL_NONE);
 	flow->copying &= copying;
 	/* What was refused before is not tried again. */
 	for (flow->rung = 0; flow->rung + 1 < flow->ladder.count; flow->rung++)
@@ -354,10 +363,8 @@ static int wait_for(struct fid_flow *flow, int timeout_ms)
 
 	if (got == -EINTR)
 		return flow->interruptible ? -EINTR : FID_MORE;
-	if (got < 0) {
-		flow->ended = true;
-		return reject(flow, got, FID_SIDE_FID, FID_CALL_POLL, flow->receipt.reason);
-	}
+	if (got < 0)
+		return fid_flow_fail(flow, got, FID_SIDE_FID, FID_CALL_POLL);
 	if (got == 0)
 		return FID_MORE;
 	if (wait[1].revents && !wait[1].events && !wait[0].revents)

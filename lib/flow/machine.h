@@ -50,7 +50,10 @@ struct fid_flow {
 	uint8_t stalls;
 	struct pollfd wait[2];
 
-	int64_t source_size; /* as they were at the start, to see a change */
+	uint64_t end_expected; /* bytes_in at which a regular source should end; UINT64_MAX:
+				  never */
+	int64_t source_start;  /* its offset at the start */
+	int64_t source_size;   /* as they were at the start, to see a change */
 	int64_t source_modified_ns;
 	int64_t source_changed_ns;
 	uint64_t started_ns;
@@ -74,6 +77,9 @@ void fid_flow_release(struct fid_flow *flow);
 
 /* Ends the flow, which waited for the source, since its sink has died (poll(2) events). */
 int fid_flow_sink_died(struct fid_flow *flow, short events);
+
+/* Ends the flow with an error, which it returns; what it holds can be salvaged. */
+int fid_flow_fail(struct fid_flow *flow, int error, enum fid_side side, enum fid_call call);
 
 /* Aborts unless the account is in balance. */
 void fid_flow_assert_account(const struct fid_flow *flow);
