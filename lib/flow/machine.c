@@ -225,21 +225,35 @@ static bool is_refusal(enum fid_method method, int error)
 	}
 }
 
+/* The last rung that is allowed has failed. */
+static enum outcome exhaust(struct fid_flow *flow, int error, enum fid_call call,
+			    enum fid_side side)
+{
+	flow->receipt.require_unmet = flow->required;
+	flow->exhausted = true;
+	return fail(flow, error, side, call);
+}
+
+static bool is_last_rung(const struct fid_flow *flow)
+{
+	return flow->rung + 1 >= flow->ladder.count;
+}
+
 static enum outcome demote(struct fid_flow *flow, int error, enum fid_call call,
 			   enum fid_side side)
 {
+	const struct fid_ladder *ladder = &flow->ladder;
 	struct fid_receipt *receipt = &flow->receipt;
 	enum fid_method from = fid_flow_rung(flow)->method;
 
+	if (is_last_rung(flow))
+		return exhaust(flow, error ? error : -EOPNOTSUPP, call,
+			       side ? side : FID_SIDE_FID);
 	/* After an early end of file only a method that cannot be wrong about it will do. */
-	if (error == 0 && flow->rung + 1 < flow->ladder.count)
-		flow->rung = flow->ladder.count - 2;
-	if (flow->rung + 1 >= flow->ladder.count ||
-	    (error == 0 && flow->ladder.rung[flow->rung + 1].method != FID_READ_WRITE)) {
-		receipt->require_unmet = flow->required;
-		flow->exhausted = true;
-		return fail(flow, error ? error : -EOPNOTSUPP, side ? side : FID_SIDE_FID,
-			    call);
+	if (error == 0) {
+		if (ladder->rung[ladder->count - 1].method != FID_READ_WRITE)
+			return exhaust(flow, -EOPNOTSUPP, call, side);
+		flow->rung = ladder->count - 2;
 	}
 	flow->rung++;
 	flow->copying = false;
@@ -263,8 +277,8 @@ static enum outcome demote(struct fid_flow *flow, int error, enum fid_call call,
 /* The rung does not fit after all; nobody refused anything. */
 static enum outcome next_rung(struct fid_flow *flow)
 {
-	if (flow->rung + 1 >= flow->ladder.count)
-		return fail(flow, -EOPNOTSUPP, FID_SIDE_FID, FID_CALL_NONE);
+	if (is_last_rung(flow))
+		return exhaust(flow, -EOPNOTSUPP, FID_CALL_NONE, FID_SIDE_FID);
 	flow->rung++;
 	return CHANGED;
 }
