@@ -18,8 +18,8 @@
  *   an offset is given, which leaves the descriptor's own offset alone.
  * - No call raises SIGPIPE in the caller; a sink without a reader is -EPIPE.
  * - Options begin with their size. A shorter structure than this library's is filled with
- *   zeros, a longer one is taken if what this library does not know is zero, else it is -E2BIG.
- *   An unknown flag is -EINVAL. Zero always means "the default".
+ *   zeros, a longer one (up to 4096 bytes) is taken if what this library does not know is zero,
+ *   else it is -E2BIG. An unknown flag is -EINVAL. Zero always means "the default".
  * - Distinct objects may be used by distinct threads at once. One flow is used by one thread at
  *   a time; a pool may be shared by any number of threads.
  */
@@ -232,9 +232,9 @@ FID_API struct fid_pool *fid_pool_free(struct fid_pool *pool);
 #define FID_SOURCE_OFFSET 0x10u
 #define FID_SINK_OFFSET 0x20u
 /*
- * A pipe that is the source or the sink may be grown to pipe_bytes. It is the largest single
- * gain there is (64 KiB to 256 KiB: a quarter of the processor time to a splicing reader), but
- * the pipe is the caller's and its pages are charged to whoever made it.
+ * A pipe that is the source or the sink may be grown to pipe_bytes, or 256 KiB. It is the
+ * largest single gain there is (64 KiB to 256 KiB: a quarter of the processor time to a
+ * splicing reader), but the pipe is the caller's and its pages are charged to whoever made it.
  */
 #define FID_GROW_PIPES 0x40u
 
@@ -317,8 +317,9 @@ FID_API int fid_receipt_json(const struct fid_receipt *receipt, char *buffer, si
  * be NULL. A transfer of at most 16 KiB by bytes_max takes two calls: a read and a write.
  *
  * Returns the bytes delivered, or -errno: any error of the calls made, -ETIMEDOUT, -EINTR with
- * FID_INTERRUPTIBLE, -EOPNOTSUPP when options.routes or options.require leave no way,
- * -EINVAL and -E2BIG for options. Bytes that were taken and could not be delivered are lost to
+ * FID_INTERRUPTIBLE, -EOPNOTSUPP when options.routes or options.require leave no way (or what
+ * the kernel refused the last way with), -ESPIPE for an offset where there is none, -EINVAL and
+ * -E2BIG for options. Bytes that were taken and could not be delivered are lost to
  * a caller of fid_copy(), who learns how many from ret_receipt->bytes_held; a flow salvages
  * them. Memory and descriptors are the caller's own again on return, except that a pipe or
  * socket sink may hold references to the source's pages (see FID_STABLE).
@@ -366,7 +367,7 @@ FID_API int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2]);
 
 /*
  * Steps and waits until the flow ends. timeout_ms bounds the whole call; -1 waits for ever; 0
- * moves what moves at once. With any bound the flow behaves as with FID_NOWAIT from then on.
+ * makes one step. With any bound the flow behaves as with FID_NOWAIT from then on.
  *
  * Returns 0 when done, -ETIMEDOUT and -EINTR (the flow is intact), or the error that ended it.
  */

@@ -103,6 +103,10 @@ static int examine(struct fid_flow *flow)
 	if (sink->offset_given && !is_seekable(sink))
 		return reject(flow, -ESPIPE, FID_SIDE_SINK, FID_CALL_LSEEK,
 			      "the sink has no offsets");
+	/* pwrite(2) appends there whatever the offset: BUGS of its manual page. */
+	if (sink->offset_given && sink->append)
+		return reject(flow, -EINVAL, FID_SIDE_SINK, FID_CALL_FCNTL,
+			      "the sink has O_APPEND and takes no offset");
 	flow->source_start = flow->source_at;
 	if (source->kind == FID_KIND_REGULAR && flow->source_at < 0)
 		flow->source_start =

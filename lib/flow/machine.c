@@ -321,8 +321,8 @@ static enum outcome stall(struct fid_flow *flow)
 {
 	if (++flow->stalls < STALLS_MAX)
 		return CHANGED;
-	if (flow->rung + 1 < flow->ladder.count &&
-	    fid_flow_rung(flow)->method != FID_READ_WRITE && !flow->receipt.bytes_held)
+	if (!is_last_rung(flow) && fid_flow_rung(flow)->method != FID_READ_WRITE &&
+	    !flow->receipt.bytes_held)
 		return demote(flow, -EAGAIN, FID_CALL_POLL, FID_SIDE_NONE);
 	flow->stalls = STALLS_MAX;
 	return WAITING;

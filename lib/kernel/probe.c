@@ -166,6 +166,7 @@ void fid_kernel_probe(struct fid_kernel *kernel, struct fid_facts *ret_facts)
 		facts->vmsplice = refusal(kernel->vmsplice(kernel, -1, NULL, 0, 0));
 		facts->vmsplice_gift = facts->vmsplice;
 		facts->pipe_grow = facts->pipe;
+		facts->write_nosignal = facts->pipe;
 		return;
 	}
 	probe_write(&probe);
