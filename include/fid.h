@@ -375,7 +375,8 @@ FID_API int fid_flow_run(struct fid_flow *flow, int timeout_ms);
 
 /*
  * Hands over bytes that were taken from the source and not delivered, oldest first: at most
- * capacity of them into buffer. They leave the flow: it does not deliver them any more.
+ * capacity of them into buffer. They leave the flow: it does not deliver them any more. What
+ * was delivered to a pipe or socket whose reader then died unread is delivered, and not here.
  *
  * Returns how many, 0 when none are left, or -errno.
  */

@@ -47,6 +47,15 @@ static const uint32_t served[] = {
 	0x0BD00BD0, /* lustre */
 };
 
+static const uint32_t plain[] = {
+	0xEF53,     /* ext2, ext3, ext4 */
+	0x01021994, /* tmpfs, memfd */
+	0x858458F6, /* ramfs */
+	0xF2F52010, /* f2fs */
+	0x4D44,     /* vfat */
+	0x2011BAB0, /* exfat */
+};
+
 static bool is_among(uint64_t magic, const uint32_t *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -121,6 +130,7 @@ int fid_end_examine(struct fid_kernel *kernel, int fd, struct fid_end *ret_end,
 		if (kernel->file_system(kernel, fd, &magic) == 0) {
 			end->page_cache = IS_AMONG(magic, page_cached);
 			end->remote = IS_AMONG(magic, served);
+			end->plain = IS_AMONG(magic, plain);
 		}
 	}
 	return 0;

@@ -340,10 +340,12 @@ static int become_nowait(struct fid_flow *flow)
 	if (got < 0)
 		return fid_flow_fail(flow, got, FID_SIDE_FID, FID_CALL_NONE);
 	flow->copying &= copying;
-	/* What was refused before is not tried again. */
-	for (flow->rung = 0; flow->rung + 1 < flow->ladder.count; flow->rung++)
-		if (fid_flow_rung(flow)->method >= method)
-			break;
+	/* Go on with the same method; if it is one that sleeps, with the one that never does.
+	 */
+	flow->rung = flow->ladder.count - 1;
+	for (uint32_t i = 0; i < flow->ladder.count; i++)
+		if (flow->ladder.rung[i].method == method)
+			flow->rung = i;
 	return 0;
 }
 
@@ -358,36 +360,41 @@ static int until(struct fid_kernel *kernel, uint64_t deadline_ns)
 	return now >= deadline_ns ? 0 : (int)((deadline_ns - now + 999999) / 1000000);
 }
 
-/* Waits as the machine asked. Returns FID_MORE to go on, or what run returns. */
-static int wait_for(struct fid_flow *flow, int timeout_ms)
-{
-	struct fid_kernel *kernel = flow->kernel;
-	struct pollfd *wait = flow->wait;
-	int got = kernel->poll(kernel, wait, 2, timeout_ms);
-
-	if (got == -EINTR)
-		return flow->interruptible ? -EINTR : FID_MORE;
-	if (got < 0)
-		return fid_flow_fail(flow, got, FID_SIDE_FID, FID_CALL_POLL);
-	if (got == 0)
-		return FID_MORE;
-	if (wait[1].revents && !wait[1].events && !wait[0].revents)
-		return fid_flow_sink_died(flow, wait[1].revents);
-	return FID_MORE;
-}
-
 /*
  * poll says "ready", the call says EAGAIN, again and again: a driver or a datagram with a bad
  * checksum. Sleeping a little costs such a case nothing and keeps the processor free.
  */
-static void back_off(struct fid_flow *flow, uint32_t idle, int timeout_ms)
+static int back_off(struct fid_flow *flow, uint32_t idle, int timeout_ms)
 {
 	uint32_t doublings = idle - IDLE_ROUNDS;
 	int sleep_ms = doublings < 6 ? 1 << doublings : IDLE_SLEEP_MS_MAX;
 
 	if (timeout_ms >= 0 && timeout_ms < sleep_ms)
 		sleep_ms = timeout_ms;
-	flow->kernel->poll(flow->kernel, NULL, 0, sleep_ms);
+	return flow->kernel->poll(flow->kernel, NULL, 0, sleep_ms);
+}
+
+/*
+ * Waits as the machine asked. idle counts how often poll said "ready" since bytes moved.
+ * Returns FID_MORE to go on, or what run returns.
+ */
+static int wait_for(struct fid_flow *flow, int timeout_ms, uint32_t *idle)
+{
+	struct fid_kernel *kernel = flow->kernel;
+	struct pollfd *wait = flow->wait;
+	int got = *idle < IDLE_ROUNDS ? kernel->poll(kernel, wait, 2, timeout_ms)
+				      : back_off(flow, *idle, timeout_ms);
+
+	if (got == -EINTR)
+		return flow->interruptible ? -EINTR : FID_MORE;
+	if (got < 0)
+		return fid_flow_fail(flow, got, FID_SIDE_FID, FID_CALL_POLL);
+	if (*idle < IDLE_ROUNDS && got == 0)
+		return FID_MORE;
+	if (*idle < IDLE_ROUNDS && wait[1].revents && !wait[1].events && !wait[0].revents)
+		return fid_flow_sink_died(flow, wait[1].revents);
+	++*idle;
+	return FID_MORE;
 }
 
 int fid_flow_run(struct fid_flow *flow, int timeout_ms)
@@ -421,15 +428,15 @@ int fid_flow_run(struct fid_flow *flow, int timeout_ms)
 		}
 		if (result == FID_MORE)
 			continue;
-		idle = moved == flow->receipt.bytes_in + flow->receipt.bytes_out ? idle + 1 : 0;
+		if (moved != flow->receipt.bytes_in + flow->receipt.bytes_out)
+			idle = 0;
 		moved = flow->receipt.bytes_in + flow->receipt.bytes_out;
-		if (idle >= IDLE_ROUNDS)
-			back_off(flow, idle, left_ms);
-		result = wait_for(flow, left_ms);
+		result = wait_for(flow, left_ms, &idle);
 		if (result != FID_MORE)
 			break;
 	}
 	flow->running = false;
+	fid_flow_release_sigpipe(flow);
 	return result;
 }
 

@@ -113,6 +113,14 @@ void fid_flow_release(struct fid_flow *flow)
 	}
 }
 
+void fid_flow_release_sigpipe(struct fid_flow *flow)
+{
+	if (flow->sigpipe.held)
+		flow->kernel->sigpipe_release(flow->kernel, &flow->sigpipe,
+					      flow->sigpipe_raised);
+	flow->sigpipe_raised = false;
+}
+
 static void hold_sigpipe(struct fid_flow *flow)
 {
 	if (!flow->sigpipe.held)
@@ -164,6 +172,23 @@ static enum outcome fail(struct fid_flow *flow, int error, enum fid_side side,
 	return finish(flow);
 }
 
+static bool is_connection_error(int error)
+{
+	switch (error) {
+	case -ECONNRESET:
+	case -ECONNABORTED:
+	case -ECONNREFUSED:
+	case -ETIMEDOUT:
+	case -EHOSTUNREACH:
+	case -ENETUNREACH:
+	case -ENETDOWN:
+	case -ENOTCONN:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /*
  * Whose error it is when one call has both ends. Reading one byte of a file again at the same
  * place tells: reading it moves nothing.
@@ -187,6 +212,11 @@ static enum fid_side blame(struct fid_flow *flow, int error)
 	}
 	if (flow->source_end.kind == FID_KIND_PIPE)
 		return FID_SIDE_SINK;
+	/* Only a connection is reset, unreachable or timed out, and at most one end is one
+	 * here. */
+	if (is_connection_error(error))
+		return fid_kind_is_stream_socket(flow->sink_end.kind) ? FID_SIDE_SINK
+								      : FID_SIDE_SOURCE;
 	if (flow->source_end.kind != FID_KIND_REGULAR)
 		return flow->sink_end.kind == FID_KIND_PIPE ? FID_SIDE_SOURCE : FID_SIDE_NONE;
 	if (at < 0)
@@ -225,10 +255,17 @@ static bool is_refusal(enum fid_method method, int error)
 	}
 }
 
-/* The last rung that is allowed has failed. */
+/*
+ * The last rung that is allowed has failed. A refusal there is nobody's fault but that of what
+ * fid was allowed to do; a disk that fails is somebody's.
+ */
 static enum outcome exhaust(struct fid_flow *flow, int error, enum fid_call call,
 			    enum fid_side side)
 {
+	if (!side && (error == -EIO || error == -ENOSPC || error == -EDQUOT || error == -EROFS))
+		side = blame(flow, error);
+	else if (!side)
+		side = FID_SIDE_FID;
 	flow->receipt.require_unmet = flow->required;
 	flow->exhausted = true;
 	return fail(flow, error, side, call);
@@ -247,12 +284,14 @@ static enum outcome demote(struct fid_flow *flow, int error, enum fid_call call,
 	enum fid_method from = fid_flow_rung(flow)->method;
 
 	if (is_last_rung(flow))
-		return exhaust(flow, error ? error : -EOPNOTSUPP, call,
-			       side ? side : FID_SIDE_FID);
-	/* After an early end of file only a method that cannot be wrong about it will do. */
-	if (error == 0) {
+		return exhaust(flow, error ? error : -EOPNOTSUPP, call, side);
+	/*
+	 * After an early end of file only a method that cannot be wrong about it will do, and
+	 * what the pipe holds for a sink that refuses it can only be read out and written.
+	 */
+	if (error == 0 || flow->pipe.held) {
 		if (ladder->rung[ladder->count - 1].method != FID_READ_WRITE)
-			return exhaust(flow, -EOPNOTSUPP, call, side);
+			return exhaust(flow, error ? error : -EOPNOTSUPP, call, side);
 		flow->rung = ladder->count - 2;
 	}
 	flow->rung++;
@@ -678,6 +717,8 @@ static enum outcome move_at_once(struct fid_flow *flow)
 	enum fid_call call;
 	ssize_t moved;
 
+	if (rung->asks && !is_ready(flow, flow->source, POLLIN))
+		return source_is_empty(flow);
 	if (raises_sigpipe(flow))
 		hold_sigpipe(flow);
 	switch (rung->method) {
@@ -721,6 +762,7 @@ static enum outcome clone_file(struct fid_flow *flow)
 	struct fid_kernel *kernel = flow->kernel;
 	const struct fid_rung *rung = fid_flow_rung(flow);
 	struct fid_stat stat;
+	int64_t at;
 	int got;
 
 	/* A descriptor that stands elsewhere wants the rest and not the whole. */
@@ -737,14 +779,18 @@ static enum outcome clone_file(struct fid_flow *flow)
 	if (got < 0)
 		return demote(flow, got, FID_CALL_REFLINK, FID_SIDE_NONE);
 	got = kernel->stat(kernel, flow->sink, &stat);
-	if (got < 0)
-		return fail(flow, got, FID_SIDE_SINK, FID_CALL_FSTAT);
+	if (got < 0) /* the clone is there all the same */
+		stat.size = flow->source_size;
 	account_taken(flow, (size_t)stat.size);
 	account_given(flow, FID_REFLINK, rung->class_, rung->stable, (size_t)stat.size);
-	if (kernel->seek(kernel, flow->source, stat.size, SEEK_SET) < 0)
-		return fail(flow, -ESPIPE, FID_SIDE_SOURCE, FID_CALL_LSEEK);
-	if (kernel->seek(kernel, flow->sink, stat.size, SEEK_SET) < 0)
-		return fail(flow, -ESPIPE, FID_SIDE_SINK, FID_CALL_LSEEK);
+	at = kernel->seek(kernel, flow->source, stat.size, SEEK_SET);
+	if (at < 0)
+		return fail(flow, (int)at, FID_SIDE_SOURCE, FID_CALL_LSEEK);
+	at = kernel->seek(kernel, flow->sink, stat.size, SEEK_SET);
+	if (at < 0)
+		return fail(flow, (int)at, FID_SIDE_SINK, FID_CALL_LSEEK);
+	if (got < 0)
+		return fail(flow, got, FID_SIDE_SINK, FID_CALL_FSTAT);
 	flow->end_claimed = true;
 	return MOVED;
 }

@@ -151,8 +151,6 @@ static const char *refuse_splice(const struct pair *pair)
 			return "the sink's kind is written with write";
 		return refuse_splice_at_all(pair);
 	}
-	if (source_sleeps(pair))
-		return "a shared pipe's lock would be held while the socket is empty";
 	if (source->remote)
 		return "a shared pipe's lock would be held while the file's server answers";
 	if (!fid_kind_is_stream_socket(source->kind) && !is_regular(source) &&
@@ -304,6 +302,8 @@ static const char *reason_to_copy(const struct pair *pair, bool small)
 		return "a copy, since this kind of source does not splice";
 	if (!takes_splice(pair->sink))
 		return "a copy, since this kind of sink does not splice";
+	if (is_pipe(pair->source) && is_regular(pair->sink))
+		return "a copy, which is cheaper than a private pipe from a pipe to a file";
 	return reason_of(pair, FID_READ_WRITE);
 }
 
@@ -336,6 +336,8 @@ static uint32_t pipe_bytes_of(const struct pair *pair)
 			       : (uint32_t)pair->options->pipe_bytes;
 	if (is_pipe(pair->source) && is_regular(pair->sink))
 		return 64 * KIB;
+	if (is_regular(pair->source) && is_regular(pair->sink))
+		return 256 * KIB;
 	if (fid_kind_is_stream_socket(pair->source->kind) || is_regular(pair->source))
 		return MIB;
 	return 256 * KIB;
@@ -368,23 +370,59 @@ static const char *refuse(const struct pair *pair, enum fid_method method)
 	return NULL;
 }
 
+/* The order to try methods in. */
+static const uint8_t *order_of(const struct pair *pair)
+{
+	static const uint8_t usual[FID_METHODS] = {
+		FID_REFLINK, FID_COPY_FILE_RANGE, FID_SENDFILE,
+		FID_SPLICE,  FID_SPLICE_PIPE,     FID_READ_WRITE,
+	};
+	/*
+	 * Between file systems without a copy of their own copy_file_range and sendfile go
+	 * through a pipe of 64 KiB within the kernel. A private one of 256 KiB costs 9 % less,
+	 * and it tells which side has failed.
+	 */
+	static const uint8_t plain_files[FID_METHODS] = {
+		FID_REFLINK,  FID_SPLICE_PIPE, FID_COPY_FILE_RANGE,
+		FID_SENDFILE, FID_SPLICE,      FID_READ_WRITE,
+	};
+
+	return pair->source->plain && pair->sink->plain ? plain_files : usual;
+}
+
+/* Ways that work and that a copy beats. */
+static const char *dearer_than_copy(const struct pair *pair, enum fid_method method,
+				    uint64_t bytes_expected)
+{
+	if (method == FID_READ_WRITE)
+		return NULL;
+	if (bytes_expected <= FID_SMALL_BYTES)
+		return "the transfer is small";
+	/* 0.80-0.86 of the private pipe's cost: what was just written is still in the cache. */
+	if (method == FID_SPLICE_PIPE && is_pipe(pair->source) && is_regular(pair->sink))
+		return "from a pipe to a file a copy through a warm buffer is cheaper";
+	return NULL;
+}
+
 void fid_route(const struct fid_end *source, const struct fid_end *sink,
 	       const struct fid_options *options, const struct fid_facts *facts,
 	       uint64_t bytes_expected, struct fid_ladder *ret_ladder,
 	       const char *ret_refused[FID_METHODS])
 {
 	const struct pair pair = {source, sink, options, facts};
+	const uint8_t *order = order_of(&pair);
 	struct fid_ladder *ladder = ret_ladder;
 	bool may_copy = !refuse(&pair, FID_READ_WRITE);
 	bool small = may_copy && bytes_expected <= FID_SMALL_BYTES;
 
 	memset(ladder, 0, sizeof(*ladder));
-	for (unsigned method = 0; method < FID_METHODS; method++) {
+	for (unsigned i = 0; i < FID_METHODS; i++) {
+		enum fid_method method = order[i];
 		const char *why = refuse(&pair, method);
 		struct fid_rung *rung = &ladder->rung[ladder->count];
 
-		if (!why && small && method != FID_READ_WRITE)
-			why = "the transfer is small";
+		if (!why && may_copy)
+			why = dearer_than_copy(&pair, method, bytes_expected);
 		if (ret_refused)
 			ret_refused[method] = why;
 		if (why)
@@ -393,6 +431,8 @@ void fid_route(const struct fid_end *source, const struct fid_end *sink,
 			.method = (uint8_t)method,
 			.class_ = (uint8_t)class_of(&pair, method),
 			.stable = is_stable(&pair, method),
+			/* Who sleeps for the socket has the lock of a pipe that others use. */
+			.asks = method == FID_SPLICE && source_sleeps(&pair),
 			.chunk_bytes = chunk_of(&pair, method),
 			.pipe_bytes = method == FID_SPLICE_PIPE ? pipe_bytes_of(&pair) : 0,
 			.reason = method == FID_READ_WRITE && ladder->count == 0

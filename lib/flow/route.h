@@ -32,7 +32,8 @@ struct fid_end {
 	bool append;      /* O_APPEND */
 	bool direct;      /* O_DIRECT */
 	bool nonblocking; /* O_NONBLOCK */
-	bool remote;     /* its pages may come from a process or network: FUSE, NFS, CIFS, 9p */
+	bool remote; /* its pages may come from a process or network: FUSE, NFS, CIFS, 9p */
+	bool plain;  /* a regular file whose file system copies as any other program would */
 	bool page_cache; /* a regular file whose pages splice is known to pass on by reference
 			  */
 	bool offset_given;
@@ -47,6 +48,7 @@ struct fid_rung {
 	uint8_t method; /* enum fid_method */
 	uint8_t class_; /* enum fid_class: how its bytes count */
 	bool stable;    /* what it delivers cannot change afterwards */
+	bool asks;      /* poll the source before each call, which must not sleep for it */
 	uint32_t chunk_bytes;
 	uint32_t pipe_bytes; /* the private pipe to ask for; 0: none is needed */
 	const char *reason;  /* why it stands here; static storage */
