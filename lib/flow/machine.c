@@ -127,6 +127,17 @@ static void hold_sigpipe(struct fid_flow *flow)
 		flow->kernel->sigpipe_hold(flow->kernel, &flow->sigpipe);
 }
 
+/*
+ * A call under the guard returned result of the bytes wanted. One that sleeps half way while
+ * the reader goes away returns what it moved and raises SIGPIPE all the same (pipe_write() and
+ * splice_to_socket() in Linux 6.18), so anything but all of it may have a signal behind it.
+ */
+static void note_sigpipe(struct fid_flow *flow, ssize_t result, size_t wanted)
+{
+	if (flow->sigpipe.held && result != (ssize_t)wanted)
+		flow->sigpipe_raised = true;
+}
+
 /* What takes an offset is no pipe and no socket. */
 static bool raises_sigpipe(const struct fid_flow *flow)
 {
@@ -436,8 +447,6 @@ static unsigned splice_flags(const struct fid_flow *flow)
 static enum outcome on_error(struct fid_flow *flow, enum fid_method method, int error,
 			     enum fid_call call, enum fid_side side, enum fid_side waiter)
 {
-	if (error == -EPIPE)
-		flow->sigpipe_raised = true;
 	if (error == -EINTR)
 		return flow->interruptible ? INTERRUPTED : CHANGED;
 	if (error == -EAGAIN) {
@@ -581,7 +590,9 @@ static ssize_t write_to_sink(struct fid_flow *flow, const void *from, size_t byt
 		flow->plain_write = true;
 	}
 	hold_sigpipe(flow);
-	return kernel->write(kernel, flow->sink, from, bytes, flow->sink_at, 0);
+	written = kernel->write(kernel, flow->sink, from, bytes, flow->sink_at, 0);
+	note_sigpipe(flow, written, bytes);
+	return written;
 }
 
 /* What a write from the buffer to the sink, which returned written, means. */
@@ -690,6 +701,7 @@ static enum outcome give_pipe(struct fid_flow *flow)
 		hold_sigpipe(flow);
 	given = flow->kernel->splice(flow->kernel, flow->pipe.read_end, NULL, flow->sink,
 				     offset, flow->pipe.held, splice_flags(flow));
+	note_sigpipe(flow, given, flow->pipe.held);
 	flow->receipt.calls[FID_SPLICE_PIPE]++;
 	if (given == 0) { /* no progress and no reason: as good as a refusal */
 		flow->pipe_refused = true;
@@ -737,6 +749,7 @@ static enum outcome move_at_once(struct fid_flow *flow)
 				       want, splice_flags(flow));
 		break;
 	}
+	note_sigpipe(flow, moved, want);
 	flow->receipt.calls[rung->method]++;
 	if (moved < 0) {
 		/* A file is never "not ready". */
