@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+#include "job.h"
+
+#include "command.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+int job_misused(const struct job *job, const char *format, ...)
+{
+	char text[1024];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	print_error("%s", text);
+	print_hint("see 'fid help %s'", job->command);
+	return STATUS_USAGE;
+}
+
+bool size_parse(const char *text, uint64_t *ret_bytes)
+{
+	static const struct {
+		const char *name;
+		uint64_t bytes;
+	} units[] = {
+		{"", 1},
+		{"B", 1},
+		{"K", (uint64_t)1 << 10},
+		{"KiB", (uint64_t)1 << 10},
+		{"M", (uint64_t)1 << 20},
+		{"MiB", (uint64_t)1 << 20},
+		{"G", (uint64_t)1 << 30},
+		{"GiB", (uint64_t)1 << 30},
+		{"T", (uint64_t)1 << 40},
+		{"TiB", (uint64_t)1 << 40},
+		{"KB", 1000},
+		{"MB", 1000000},
+		{"GB", 1000000000},
+		{"TB", 1000000000000},
+	};
+	uint64_t value = 0;
+
+	/* strtoull() takes signs, spaces and, without a look at errno, anything. */
+	if (!isdigit((unsigned char)*text))
+		return false;
+	for (; isdigit((unsigned char)*text); text++)
+		if (__builtin_mul_overflow(value, (uint64_t)10, &value) ||
+		    __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value))
+			return false;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (strcasecmp(text, units[i].name) == 0)
+			return !__builtin_mul_overflow(value, units[i].bytes, ret_bytes);
+	return false;
+}
+
+/* One wish among names; where it stands in the list, or -1. '_' and '-' are the same. */
+static int choose(const char *wish, size_t length, const char *const *names, int count)
+{
+	for (int i = 0; i < count; i++) {
+		size_t j = 0;
+
+		while (j < length && names[i][j] &&
+		       (wish[j] == '_' ? '-' : wish[j]) ==
+			       (names[i][j] == '_' ? '-' : names[i][j]))
+			j++;
+		if (j == length && !names[i][j])
+			return i;
+	}
+	return -1;
+}
+
+/* "splice,read-write" */
+static bool parse_routes(struct job *job, const char *wishes)
+{
+	const char *names[FID_METHODS];
+	char known[256] = "";
+
+	for (int i = 0; i < FID_METHODS; i++)
+		names[i] = fid_method_name((enum fid_method)i);
+	while (wishes) {
+		size_t length = strcspn(wishes, ",");
+		int method = choose(wishes, length, names, FID_METHODS);
+
+		if (method < 0) {
+			char shown[128];
+
+			for (int i = 0; i < FID_METHODS; i++)
+				snprintf(known + strlen(known), sizeof(known) - strlen(known),
+					 "%s%s", i ? ", " : "", names[i]);
+			print_name(shown, sizeof(shown), wishes);
+			print_error("no route is called '%.*s'", (int)length, shown);
+			print_hint("the routes are %s", known);
+			return false;
+		}
+		job->routes |= FID_ROUTE(method);
+		wishes = wishes[length] ? wishes + length + 1 : NULL;
+	}
+	return true;
+}
+
+static bool parse_require(struct job *job, const char *wish)
+{
+	static const char *const names[] = {"by-reference", "no-user-copy"};
+	static const uint32_t values[] = {FID_REQUIRE_BY_REFERENCE, FID_REQUIRE_NO_USER_COPY};
+	char shown[128];
+	int found = choose(wish, strlen(wish), names, 2);
+
+	if (found < 0) {
+		job_misused(job, "--require wants by-reference or no-user-copy, not '%s'",
+			    print_name(shown, sizeof(shown), wish));
+		return false;
+	}
+	job->require = values[found];
+	return true;
+}
+
+static bool parse_receipt(struct job *job, const char *wish)
+{
+	char shown[128];
+
+	if (!wish || strcmp(wish, "text") == 0) {
+		job->receipt = RECEIPT_TEXT;
+	} else if (strcmp(wish, "json") == 0) {
+		job->receipt = RECEIPT_JSON;
+	} else {
+		job_misused(job, "--receipt=%s: want text or json",
+			    print_name(shown, sizeof(shown), wish));
+		return false;
+	}
+	return true;
+}
+
+static bool parse_size(const char *option, const char *text, uint64_t most, uint64_t *ret_bytes)
+{
+	char shown[128];
+
+	if (size_parse(text, ret_bytes) && *ret_bytes <= most)
+		return true;
+	print_error("%s: '%s' is no size, or too large a one", option,
+		    print_name(shown, sizeof(shown), text));
+	print_hint("sizes are written 4096, 64K or 64KiB (1024 each), 64KB (1000 each); and M, "
+		   "G, T");
+	return false;
+}
+
+enum {
+	OPTION_RECEIPT = 256,
+	OPTION_RECEIPT_FILE,
+	OPTION_PROGRESS,
+	OPTION_NO_PROGRESS,
+	OPTION_STABLE,
+	OPTION_ROUTE,
+	OPTION_REQUIRE,
+	OPTION_LIMIT,
+	OPTION_OFFSET,
+	OPTION_PIPE_SIZE,
+	OPTION_APPEND,
+	OPTION_VERSION,
+};
+
+static const struct option options[] = {
+	{"receipt", optional_argument, NULL, OPTION_RECEIPT},
+	{"receipt-file", required_argument, NULL, OPTION_RECEIPT_FILE},
+	{"progress", no_argument, NULL, OPTION_PROGRESS},
+	{"no-progress", no_argument, NULL, OPTION_NO_PROGRESS},
+	{"stable", no_argument, NULL, OPTION_STABLE},
+	{"route", required_argument, NULL, OPTION_ROUTE},
+	{"require", required_argument, NULL, OPTION_REQUIRE},
+	{"limit", required_argument, NULL, OPTION_LIMIT},
+	{"offset", required_argument, NULL, OPTION_OFFSET},
+	{"pipe-size", required_argument, NULL, OPTION_PIPE_SIZE},
+	{"append", no_argument, NULL, OPTION_APPEND},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{0},
+};
+
+/* Takes one option. Returns false after a message. */
+static bool take(struct job *job, int option)
+{
+	switch (option) {
+	case OPTION_RECEIPT:
+		return parse_receipt(job, optarg);
+	case OPTION_RECEIPT_FILE:
+		job->receipt_path = optarg;
+		return true;
+	case OPTION_PROGRESS:
+		job->progress = PROGRESS_ALWAYS;
+		return true;
+	case OPTION_NO_PROGRESS:
+		job->progress = PROGRESS_NEVER;
+		return true;
+	case OPTION_STABLE:
+		job->flags |= FID_STABLE;
+		return true;
+	case OPTION_ROUTE:
+		return parse_routes(job, optarg);
+	case OPTION_REQUIRE:
+		return parse_require(job, optarg);
+	case OPTION_LIMIT:
+		job->limit_given = true;
+		return parse_size("--limit", optarg, UINT64_MAX, &job->limit);
+	case OPTION_OFFSET:
+		job->offset_given = true;
+		return parse_size("--offset", optarg, INT64_MAX, &job->offset);
+	case OPTION_PIPE_SIZE:
+		if (!parse_size("--pipe-size", optarg, (uint64_t)1 << 30, &job->pipe_bytes))
+			return false;
+		if (job->pipe_bytes > 0)
+			return true;
+		job_misused(job, "--pipe-size: a pipe has at least one byte");
+		return false;
+	default:
+		job->append = true;
+		return true;
+	}
+}
+
+static int complain(const struct job *job, int option, const char *argument)
+{
+	const char *names[sizeof(options) / sizeof(options[0])], *nearest;
+	char shown[256];
+	int count = 0;
+
+	print_name(shown, sizeof(shown), argument);
+	if (option == ':')
+		return job_misused(job, "the option '%s' wants a value", shown);
+	if (strncmp(argument, "--", 2) != 0)
+		return job_misused(job, "there is no option '-%c'",
+				   isprint(optopt) ? optopt : '?');
+	/* getopt_long() knows the option whose value is too much. */
+	if (optopt)
+		return job_misused(job, "the option '%.*s' takes no value",
+				   (int)strcspn(shown, "="), shown);
+	for (; options[count].name; count++)
+		names[count] = options[count].name;
+	shown[strcspn(shown, "=")] = '\0';
+	nearest = nearest_word(shown + 2, names, count);
+	if (!nearest)
+		return job_misused(job, "there is no option '%s'", shown);
+	print_error("there is no option '%s'", shown);
+	print_hint("did you mean '--%s'?", nearest);
+	return STATUS_USAGE;
+}
+
+int job_parse(struct job *job, int argc, char **argv, int *ret_status)
+{
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+		*ret_status = STATUS_USAGE;
+		if (option == '?' || option == ':') {
+			complain(job, option, argv[optind - 1]);
+			return -1;
+		}
+		if (option == 'h' || option == OPTION_VERSION) {
+			bool printed = option == 'h' ? print_text(STDOUT_FILENO, job->help)
+						     : print_version();
+
+			*ret_status = printed ? STATUS_DONE : STATUS_FAILED;
+			return -1;
+		}
+		if (option == OPTION_APPEND && !job->may_append) {
+			job_misused(job, "only 'fid copy' has --append; use the shell's >>");
+			return -1;
+		}
+		if (!take(job, option))
+			return -1;
+	}
+	if (job->receipt_path && job->receipt == RECEIPT_NONE)
+		job->receipt = RECEIPT_TEXT;
+	return optind;
+}
+
+bool job_open_receipt(struct job *job)
+{
+	job->receipt_fd = STDERR_FILENO;
+	if (!job->receipt_path)
+		return true;
+	if (strcmp(job->receipt_path, "-") == 0) {
+		job->receipt_fd = STDOUT_FILENO;
+		return true;
+	}
+	/* Emptied only when the receipt is written: until then it may prove to be the source.
+	 */
+	job->receipt_fd =
+		open(job->receipt_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+	if (job->receipt_fd < 0) {
+		char shown[512];
+		int error = errno;
+
+		print_error("%s (receipt): %s",
+			    print_name(shown, sizeof(shown), job->receipt_path),
+			    strerror(error));
+		print_hint_for(error, FID_SIDE_NONE);
+		return false;
+	}
+	return true;
+}
+
+bool job_receipt_meets(const struct job *job, const struct endpoint *endpoint)
+{
+	struct stat stat;
+
+	/* Devices are meant to be shared: a terminal, /dev/null. */
+	return job->receipt_path && fstat(job->receipt_fd, &stat) == 0 &&
+	       !S_ISCHR(stat.st_mode) && endpoint_is(endpoint, &stat);
+}

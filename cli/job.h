@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the command line asks for: the options that the commands share.
+ */
+#ifndef FID_CLI_JOB_H
+#define FID_CLI_JOB_H
+
+#include "endpoint.h"
+#include "print.h"
+
+enum progress_wish {
+	PROGRESS_BY_ITSELF = 0,
+	PROGRESS_ALWAYS,
+	PROGRESS_NEVER,
+};
+
+struct job {
+	const char *command; /* "copy" */
+	const char *help;
+	uint32_t flags;  /* of struct fid_options */
+	uint32_t routes; /* 0: all */
+	uint32_t require;
+	uint64_t pipe_bytes; /* 0: not given */
+	uint64_t offset;
+	bool offset_given;
+	uint64_t limit;
+	bool limit_given;
+	bool append;
+	bool may_append;
+	enum progress_wish progress;
+	enum receipt_form receipt;
+	const char *receipt_path; /* NULL: standard error */
+	int receipt_fd;
+};
+
+/*
+ * Reads the options of argv and moves them before the operands. Returns the index of the first
+ * operand; or -1 when the command is over, and *ret_status is how.
+ */
+int job_parse(struct job *job, int argc, char **argv, int *ret_status);
+
+/* A wrong command line: one message, a hint where help is, STATUS_USAGE. */
+int job_misused(const struct job *job, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Opens the receipt's file. Returns false after a message. */
+bool job_open_receipt(struct job *job);
+
+/* Whether the receipt would be written into this endpoint. */
+bool job_receipt_meets(const struct job *job, const struct endpoint *endpoint);
+
+/* A size as people write it. Returns false when it is none or does not fit. */
+bool size_parse(const char *text, uint64_t *ret_bytes);
+
+#endif

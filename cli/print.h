@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * All that the command says to people: messages, hints, sizes, rates, receipts.
+ */
+#ifndef FID_CLI_PRINT_H
+#define FID_CLI_PRINT_H
+
+#include <fid.h>
+#include <stdbool.h>
+
+/* What begins each message from now on: "fid copy". */
+void print_begin_with(const char *words);
+
+/* One message, one write to standard error: "fid copy: ..." and a newline. */
+void print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* What to try: the same with "hint: " before it. */
+void print_hint(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* "NAME (source): REASON while in CALL", and the hint that belongs to the error. call: or NULL.
+ */
+void print_failure(const char *name, enum fid_side side, int error, const char *call);
+/* The hint that belongs to an error of that side, if there is one. */
+void print_hint_for(int error, enum fid_side side);
+
+/* Writes all of text to fd. Returns false, after a message, when it cannot. */
+bool print_text(int fd, const char *text);
+
+/* "fid 0.1.0" on standard output. Returns false, after a message, when it cannot. */
+bool print_version(void);
+
+/* A name that is safe to show: control characters become '?'. Writes at most capacity bytes. */
+const char *print_name(char *buffer, size_t capacity, const char *name);
+
+/* "123 B", "1.5 GiB": at most eight characters. */
+#define PRINT_SIZE 16
+const char *print_size(char buffer[PRINT_SIZE], uint64_t bytes);
+/* "0:07", "1:02:03". */
+const char *print_duration(char buffer[PRINT_SIZE], uint64_t seconds);
+
+/* What somebody may have meant by word, or NULL. */
+const char *nearest_word(const char *word, const char *const *words, size_t count);
+
+/* Adds the receipt of one more flow to *total, which is the sum of count others. */
+void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_receipt *part);
+
+enum receipt_form {
+	RECEIPT_NONE = 0,
+	RECEIPT_TEXT,
+	RECEIPT_JSON,
+};
+
+/* Writes it to fd as one line. Returns false, after a message, when it cannot. */
+bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt);
+
+#endif

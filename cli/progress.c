@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+#include "progress.h"
+
+#include "print.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND_NS UINT64_C(1000000000)
+#define TICK_NS (SECOND_NS / 5)
+/* Without a terminal each tick is a line of a log. */
+#define LINE_NS SECOND_NS
+
+#define COLUMNS_MAX 256
+/* Narrower than this a bar says nothing. */
+#define BAR_MIN 6
+#define BAR_MAX 60
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
+}
+
+void progress_begin(struct progress *progress, bool asked)
+{
+	*progress = (struct progress){.rate = -1};
+	progress->terminal = isatty(STDERR_FILENO);
+	progress->wanted = asked || progress->terminal;
+	if (!progress->wanted)
+		return;
+	progress->start_ns = progress->seen_ns = now_ns();
+	progress->next_ns = progress->start_ns;
+	progress->next_ns += asked && progress->terminal ? TICK_NS : SECOND_NS;
+}
+
+bool progress_due(const struct progress *progress)
+{
+	return progress->wanted && now_ns() >= progress->next_ns;
+}
+
+/* The width is asked for each line, so that no handler for SIGWINCH is needed. */
+static size_t columns(void)
+{
+	struct winsize size;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
+		return 80;
+	/* A character in the last column makes many terminals begin a new line. */
+	size.ws_col--;
+	return size.ws_col < COLUMNS_MAX ? size.ws_col : COLUMNS_MAX;
+}
+
+/* Keeps a part of the line if there is room for it. */
+static void keep(char *part, size_t *used, size_t width)
+{
+	if (*used + strlen(part) > width)
+		part[0] = '\0';
+	*used += strlen(part);
+}
+
+/*
+ * " 1.5 GiB  37% [=====>       ]   512 MiB/s  0:12 left", and less where there is less room:
+ * first the bar goes, then the time, the rate, the percentage. line has room for width and a
+ * NUL. Returns the length.
+ */
+static size_t describe(char *line, size_t width, uint64_t bytes, uint64_t total, double rate,
+		       uint64_t elapsed_ns)
+{
+	bool known = total != PROGRESS_UNKNOWN && total > 0 && bytes <= total;
+	char size[32], percent[16] = "", speed[32], time[32], number[PRINT_SIZE];
+	size_t used = 0, length, room, full;
+
+	snprintf(size, sizeof(size), "%8s", print_size(number, bytes));
+	print_size(number, rate > 0 ? (uint64_t)rate : 0);
+	snprintf(speed, sizeof(speed), " %8s/s", number);
+	if (known) {
+		snprintf(percent, sizeof(percent), " %3u%%",
+			 (unsigned)((double)bytes / (double)total * 100));
+		if (rate >= 1)
+			print_duration(number,
+				       (uint64_t)((double)(total - bytes) / rate + 0.5));
+		snprintf(time, sizeof(time), "  %s left", rate >= 1 ? number : "-:--");
+	} else {
+		snprintf(time, sizeof(time), "  %s",
+			 print_duration(number, elapsed_ns / SECOND_NS));
+	}
+	keep(size, &used, width);
+	keep(percent, &used, width);
+	keep(speed, &used, width);
+	keep(time, &used, width);
+
+	room = width - used;
+	if (!known || room < BAR_MIN + 3)
+		return (size_t)sprintf(line, "%s%s%s%s", size, percent, speed, time);
+	/* A wide terminal does not need a wider bar. */
+	room = (room > BAR_MAX ? BAR_MAX : room) - 3;
+	full = (size_t)((double)bytes / (double)total * (double)room);
+	length = (size_t)sprintf(line, "%s%s [", size, percent);
+	for (size_t i = 0; i < room; i++)
+		line[length++] = i < full ? '=' : i == full ? '>' : ' ';
+	return length + (size_t)sprintf(line + length, "]%s%s", speed, time);
+}
+
+static void show(struct progress *progress, uint64_t bytes, uint64_t total)
+{
+	char text[2 * COLUMNS_MAX + 128] = "\r";
+	size_t length, width;
+
+	if (!progress->terminal) {
+		length = describe(text, 80, bytes, total, progress->rate,
+				  progress->seen_ns - progress->start_ns);
+		text[length++] = '\n';
+		(void)!write(STDERR_FILENO, text, length);
+		return;
+	}
+	/* A job in the background has no business on the terminal, and may be stopped for it.
+	 */
+	if (tcgetpgrp(STDERR_FILENO) != getpgrp())
+		return;
+	/* A terminal that somebody stopped (Ctrl-S) must not stop the transfer. */
+	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 0) != 1)
+		return;
+	width = columns();
+	length = describe(text + 1, width, bytes, total, progress->rate,
+			  progress->seen_ns - progress->start_ns);
+	/* Spaces over the rest of the old line: that needs no knowledge of the terminal. */
+	for (size_t i = length; i < progress->shown && i < width; i++)
+		text[1 + i] = ' ';
+	width = progress->shown < width ? progress->shown : width;
+	progress->shown = length;
+	(void)!write(STDERR_FILENO, text, 1 + (length > width ? length : width));
+}
+
+void progress_tick(struct progress *progress, uint64_t bytes, uint64_t total)
+{
+	uint64_t now = now_ns();
+	double rate;
+
+	if (!progress->wanted || now < progress->next_ns)
+		return;
+	/* Smoothed over about two seconds, whatever the ticks are. */
+	rate = (double)(bytes - progress->seen_bytes) * 1e9 / (double)(now - progress->seen_ns);
+	if (progress->rate < 0) {
+		progress->rate = rate;
+	} else {
+		double weight = (double)(now - progress->seen_ns) / 2e9;
+
+		progress->rate += (rate - progress->rate) * (weight < 1 ? weight : 1);
+	}
+	progress->seen_ns = now;
+	progress->seen_bytes = bytes;
+	progress->next_ns = now + (progress->terminal ? TICK_NS : LINE_NS);
+	show(progress, bytes, total);
+}
+
+void progress_clear(struct progress *progress)
+{
+	char text[COLUMNS_MAX + 2];
+	size_t width;
+
+	if (!progress->shown || tcgetpgrp(STDERR_FILENO) != getpgrp())
+		return;
+	width = columns();
+	width = progress->shown < width ? progress->shown : width;
+	text[0] = text[width + 1] = '\r';
+	memset(text + 1, ' ', width);
+	(void)!write(STDERR_FILENO, text, width + 2);
+	progress->shown = 0;
+}
+
+void progress_end(struct progress *progress, uint64_t bytes)
+{
+	uint64_t now;
+
+	progress_clear(progress);
+	if (!progress->wanted || progress->terminal)
+		return;
+	now = now_ns();
+	/* The last line tells the whole: all bytes, and the mean rate. */
+	progress->seen_ns = now;
+	if (now > progress->start_ns)
+		progress->rate = (double)bytes * 1e9 / (double)(now - progress->start_ns);
+	show(progress, bytes, PROGRESS_UNKNOWN);
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+#include "signals.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+#define ENDS (sizeof(ends) / sizeof(ends[0]))
+static bool catching[ENDS];
+static volatile sig_atomic_t caught;
+
+/*
+ * A signal between the look at the note and a call that sleeps interrupts nothing. So from the
+ * first one on there is another every second, until somebody has looked.
+ */
+static void note(int signal)
+{
+	int error = errno;
+
+	if (signal != SIGALRM)
+		caught = signal;
+	if (caught)
+		alarm(1);
+	errno = error;
+}
+
+static void set_timer(suseconds_t microseconds)
+{
+	const struct itimerval timer = {
+		.it_interval = {.tv_usec = microseconds},
+		.it_value = {.tv_usec = microseconds},
+	};
+
+	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+void signals_catch(bool ticking)
+{
+	/* No SA_RESTART: a call that sleeps has to come back. */
+	struct sigaction action = {.sa_handler = note}, before;
+
+	sigaction(SIGALRM, &action, NULL);
+	if (ticking)
+		set_timer(200000);
+
+	for (size_t i = 0; i < ENDS; i++) {
+		/* nohup(1) and a shell's background jobs count on what they ignored. */
+		if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+			catching[i] = sigaction(ends[i], &action, NULL) == 0;
+	}
+}
+
+void signals_release(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+
+	set_timer(0);
+	sigaction(SIGALRM, &action, NULL);
+	for (size_t i = 0; i < ENDS; i++) {
+		if (catching[i])
+			sigaction(ends[i], &action, NULL);
+		catching[i] = false;
+	}
+}
+
+int signals_caught(void)
+{
+	return caught;
+}
+
+int signals_wait(int fd)
+{
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	sigset_t held, before;
+	int result;
+
+	sigemptyset(&held);
+	for (size_t i = 0; i < ENDS; i++)
+		sigaddset(&held, ends[i]);
+	sigprocmask(SIG_BLOCK, &held, &before);
+	/* A signal cannot fall between the look at the note and the sleep. */
+	do {
+		if (caught) {
+			errno = EINTR;
+			result = -1;
+			break;
+		}
+		result = ppoll(&ready, 1, NULL, &before);
+	} while (result < 0 && errno == EINTR);
+	result = result < 0 ? -errno : 0;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return result;
+}
+
+void signals_die(int signal)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL}, before;
+	sigset_t one;
+
+	if (sigaction(signal, NULL, &before) == 0 && before.sa_handler == SIG_IGN)
+		return;
+	sigaction(signal, &action, NULL);
+	raise(signal);
+	sigemptyset(&one);
+	sigaddset(&one, signal);
+	sigprocmask(SIG_UNBLOCK, &one, NULL);
+}

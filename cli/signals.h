@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * SIGINT, SIGTERM and SIGHUP end a transfer in order, and then this process: by that same
+ * signal, so that a shell sees what it would see of cp(1).
+ */
+#ifndef FID_CLI_SIGNALS_H
+#define FID_CLI_SIGNALS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+/*
+ * From now on those signals are only noted. One that was ignored at start stays ignored. A call
+ * that sleeps comes back with EINTR, also when the signal came just before it (within a
+ * second), and with ticking five times a second anyway.
+ */
+void signals_catch(bool ticking);
+
+/* They end the process at once again, as at its start. */
+void signals_release(void);
+
+/* The signal that was noted, or 0. */
+int signals_caught(void);
+
+/*
+ * Waits until fd is ready for reading. Returns 0, or a negative errno value: -EINTR when one of
+ * those signals came, and then only, no matter when it came.
+ */
+int signals_wait(int fd);
+
+/* Dies by signal. Returns only when the signal is ignored. */
+void signals_die(int signal);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One run of the command: a flow for each source, in steps, with a look at signals and at the
+ * progress line between them, and one receipt for all.
+ */
+#ifndef FID_CLI_TRANSFER_H
+#define FID_CLI_TRANSFER_H
+
+#include "job.h"
+#include "progress.h"
+
+enum outcome {
+	OUTCOME_DONE = 0,
+	OUTCOME_SOURCE_FAILED, /* another source may still do */
+	OUTCOME_FAILED,
+	OUTCOME_UNMET,     /* --require */
+	OUTCOME_STOPPED,   /* by a signal */
+	OUTCOME_NO_READER, /* whoever read standard output has gone */
+};
+
+struct transfer {
+	const struct job *job;
+	struct endpoint *sink;
+	struct progress progress;
+	struct fid_receipt receipt; /* the sum of count flows */
+	unsigned count;
+	uint64_t expected; /* bytes of all sources; PROGRESS_UNKNOWN */
+	/* Finds out expected when the first line is to be shown; NULL: expected is set. */
+	uint64_t (*expect)(void *context);
+	void *context;
+};
+
+/* The sink is open. quiet_by_itself: no progress line unless asked for. */
+void transfer_begin(struct transfer *transfer, const struct job *job, struct endpoint *sink,
+		    bool quiet_by_itself);
+
+/* Whether a flow could be made as the job wants it: nothing is moved. */
+enum outcome transfer_try(struct transfer *transfer, const struct endpoint *source);
+
+/* Moves one source: at most limit bytes, UINT64_MAX for all. Prints what went wrong. */
+enum outcome transfer_run(struct transfer *transfer, const struct endpoint *source,
+			  uint64_t limit);
+
+/* How many bytes a source still has, as far as anybody can tell before reading. */
+uint64_t transfer_size(const struct job *job, const struct endpoint *source);
+
+/*
+ * Closes the sink, prints the receipt and dies by the signal that the outcome asks for, or
+ * returns the exit status.
+ */
+int transfer_finish(struct transfer *transfer, enum outcome outcome);
+
+#endif
