@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#include "bench.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int by_value(const void *left, const void *right)
+{
+	const double *a = left, *b = right;
+
+	return (*a > *b) - (*a < *b);
+}
+
+/*
+ * How many samples may be left out at each end so that the rest still encloses the true median
+ * with 95 %: the sign test in its normal approximation, which agrees with the exact one from
+ * six samples on.
+ */
+static size_t left_out(size_t count)
+{
+	double out = floor((double)count / 2 - 0.98 * sqrt((double)count));
+
+	return out > 0 ? (size_t)out : 0;
+}
+
+/*
+ * The interval holds the median with 95 %. Below six samples no interval does, and it is that
+ * of the lowest and the highest.
+ */
+struct summary summarise(const double *samples, size_t count)
+{
+	double sorted[SAMPLES_MAX];
+	size_t out;
+
+	if (count > SAMPLES_MAX)
+		fail("more samples than SAMPLES_MAX");
+	if (count == 0)
+		return (struct summary){NAN, NAN, NAN};
+	memcpy(sorted, samples, count * sizeof(*sorted));
+	qsort(sorted, count, sizeof(*sorted), by_value);
+	out = left_out(count);
+	return (struct summary){
+		.median = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2,
+		.low = sorted[out],
+		.high = sorted[count - 1 - out],
+	};
+}
+
+/* Whether the difference to the mark can be told from noise. */
+const char *verdict(const struct summary *ratio)
+{
+	if (ratio->high < 1)
+		return "cheaper";
+	if (ratio->low > 1)
+		return "dearer";
+	return "tie";
+}
+
+void table_note(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+	putchar('\n');
+	fflush(stdout);
+}
