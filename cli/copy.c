@@ -2,6 +2,7 @@
 #include "command.h"
 #include "transfer.h"
 
+#include <string.h>
 #include <unistd.h>
 
 const char copy_help[] =
@@ -109,10 +110,21 @@ static int copy(struct job *job, struct endpoint *source, struct endpoint *sink)
 	return transfer_finish(&transfer, outcome);
 }
 
+/* Options that do not go with these names are wrong before anything is opened. */
+static int copy_checked(struct job *job, struct endpoint *source, struct endpoint *sink)
+{
+	if (job->append && sink->kind != ENDPOINT_PATH)
+		return job_misused(job, "--append wants a file as the SINK");
+	if (job->receipt_path && strcmp(job->receipt_path, "-") == 0 &&
+	    sink->fd == STDOUT_FILENO)
+		return job_misused(job, "standard output is the SINK: no room for a receipt");
+	return copy(job, source, sink);
+}
+
 int copy_run(int argc, char **argv)
 {
 	struct job job = {.command = "copy", .help = copy_help, .may_append = true};
-	struct endpoint source, sink;
+	struct endpoint source = {0}, sink = {0};
 	int status, first = job_parse(&job, argc, argv, &status);
 
 	if (first < 0)
@@ -122,13 +134,11 @@ int copy_run(int argc, char **argv)
 						       : "the SINK is missing");
 	if (argc - first > 2)
 		return job_misused(&job, "only one SOURCE and one SINK, please");
-	if (!endpoint_parse(&source, argv[first], FID_SIDE_SOURCE) ||
-	    !endpoint_parse(&sink, argv[first + 1], FID_SIDE_SINK))
-		return STATUS_USAGE;
-	if (job.append && sink.kind != ENDPOINT_PATH)
-		return job_misused(&job, "--append wants a file as the SINK");
-	if (job.receipt_path && job.receipt_path[0] == '-' && !job.receipt_path[1] &&
-	    sink.fd == STDOUT_FILENO)
-		return job_misused(&job, "standard output is the SINK: no room for a receipt");
-	return copy(&job, &source, &sink);
+	status = STATUS_USAGE;
+	if (endpoint_parse(&source, argv[first], FID_SIDE_SOURCE) &&
+	    endpoint_parse(&sink, argv[first + 1], FID_SIDE_SINK))
+		status = copy_checked(&job, &source, &sink);
+	endpoint_forget(&source);
+	endpoint_forget(&sink);
+	return status;
 }

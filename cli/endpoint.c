@@ -592,6 +592,13 @@ static int close_end(const struct endpoint *endpoint)
 	return fd >= 0 && close(fd) < 0 ? errno : 0;
 }
 
+void endpoint_forget(struct endpoint *endpoint)
+{
+	free(endpoint->host);
+	free(endpoint->joined);
+	endpoint->host = endpoint->joined = NULL;
+}
+
 bool endpoint_close(struct endpoint *endpoint)
 {
 	bool ours = endpoint->kind != ENDPOINT_DESCRIPTOR;
@@ -610,8 +617,6 @@ bool endpoint_close(struct endpoint *endpoint)
 	if (error)
 		fails(endpoint, error, call);
 	endpoint->fd = -1;
-	free(endpoint->host);
-	free(endpoint->joined);
-	endpoint->host = endpoint->joined = NULL;
+	endpoint_forget(endpoint);
 	return error == 0;
 }

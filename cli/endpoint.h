@@ -57,6 +57,9 @@ bool endpoint_truncate(struct endpoint *sink);
 /* Removes the sink again if this run made it. */
 void endpoint_abandon(struct endpoint *sink);
 
+/* Frees what endpoint_parse() and the opening allocated; descriptors stay as they are. */
+void endpoint_forget(struct endpoint *endpoint);
+
 /*
  * Ends an endpoint: a socket sink tells its peer that no more will come and waits until the
  * peer's kernel has it all, and what only now is known of the last bytes is reported. Returns

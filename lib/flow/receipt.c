@@ -228,6 +228,14 @@ static void append_failure(struct text *text, const struct fid_receipt *receipt)
 		append(text, ", and what is required forbids every other way");
 }
 
+/* A count that nothing has moved yet must not overflow what it is printed from. */
+static uint64_t bytes_a_second(const struct fid_receipt *receipt)
+{
+	double rate = (double)receipt->bytes_out * 1e9 / (double)receipt->elapsed_ns;
+
+	return rate < 1e18 ? (uint64_t)rate : UINT64_MAX;
+}
+
 int fid_receipt_text(const struct fid_receipt *receipt, char *buffer, size_t capacity)
 {
 	struct text text = {buffer, capacity, 0};
@@ -240,8 +248,7 @@ int fid_receipt_text(const struct fid_receipt *receipt, char *buffer, size_t cap
 		/* A rate over less than a millisecond measures the clock. */
 		if (receipt->bytes_out && receipt->elapsed_ns >= 1000000) {
 			append(&text, " (");
-			append_bytes(&text, (uint64_t)((double)receipt->bytes_out * 1e9 /
-						       (double)receipt->elapsed_ns));
+			append_bytes(&text, bytes_a_second(receipt));
 			append(&text, "/s)");
 		}
 	}
