@@ -547,7 +547,10 @@ static enum outcome confirm_end(struct fid_flow *flow)
 	if (got == -EAGAIN || got > 0)
 		flow->end_claimed = false;
 	outcome = judge_read(flow, got);
-	return outcome == MOVED ? demote(flow, 0, FID_CALL_READ, FID_SIDE_SOURCE) : outcome;
+	/* The claim may be older than a change to read and write, which makes none. */
+	if (outcome != MOVED || fid_flow_rung(flow)->method == FID_READ_WRITE)
+		return outcome;
+	return demote(flow, 0, FID_CALL_READ, FID_SIDE_SOURCE);
 }
 
 static bool is_socket(const struct fid_end *end)
