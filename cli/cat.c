@@ -68,8 +68,10 @@ static enum outcome cat_one(struct transfer *transfer, struct list *list, const 
 	}
 	/* Understood before, when all names were. */
 	endpoint_parse(&source, name, FID_SIDE_SOURCE);
-	if (!endpoint_open_source(&source))
+	if (!endpoint_open_source(&source)) {
+		endpoint_forget(&source);
 		return OUTCOME_SOURCE_FAILED;
+	}
 	if (endpoint_onto_itself(&source, transfer->sink,
 				 job->offset_given ? (int64_t)job->offset : -1)) {
 		print_error("%s (source): it is standard output as well", source.name);
@@ -130,9 +132,11 @@ int cat_run(int argc, char **argv)
 	if (first < 0)
 		return status;
 	for (int i = first; i < argc; i++) {
-		if (!endpoint_parse(&endpoint, argv[i], FID_SIDE_SOURCE))
+		bool understood = endpoint_parse(&endpoint, argv[i], FID_SIDE_SOURCE);
+
+		endpoint_forget(&endpoint);
+		if (!understood)
 			return STATUS_USAGE;
-		endpoint_close(&endpoint);
 	}
 	if (job.offset_given && argc - first > 1)
 		return job_misused(&job, "--offset wants one SOURCE only");

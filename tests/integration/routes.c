@@ -325,7 +325,7 @@ static void offsets(void *argument)
 		/* From an offset to the end of the file, and from beyond it. */
 		CHECK_EQUAL(copy_offsets(method, source.fd, sink.fd, BYTES - 50, -1, 0), 50);
 		CHECK_EQUAL(copy_offsets(method, source.fd, sink.fd, BYTES + 50, -1, 0), 0);
-		ftruncate(sink.fd, 0);
+		CHECK(ftruncate(sink.fd, 0) == 0);
 		end_close_sink(&sink, content, BYTES, 0);
 	}
 	end_close_source(&source);

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+# What the scripts share. They are run as: sh SCRIPT FID TERMINAL
+#
+# A test is a function; "run FUNCTION" runs it in an empty directory of its own, with set -e,
+# and its name is the sentence that it proves.
+
+fid=$(realpath "$1") && terminal=$(realpath "$2") || exit 1
+export LC_ALL=C
+count=0
+here=$(mktemp -d "${TMPDIR:-/tmp}/fid-cli.XXXXXX") || exit 1
+trap 'rm -rf "$here"' EXIT
+trap 'exit 1' INT TERM HUP
+
+run() {
+	count=$((count + 1))
+	mkdir "$here/$count"
+	(
+		cd "$here/$count"
+		# What a test that fails leaves running goes with it.
+		trap 'for job in $(jobs -p); do kill "$job" 2> /dev/null || :; done' EXIT
+		set -e
+		"$1"
+	) > "$here/log" 2>&1
+	status=$?
+	sentence=$(echo "$1" | tr _ ' ')
+	case $status in
+	0) echo "ok $count - $sentence" ;;
+	77) echo "ok $count - $sentence # SKIP $(tail -n 1 "$here/log")" ;;
+	*)
+		echo "not ok $count - $sentence"
+		sed 's/^/# /' "$here/log"
+		;;
+	esac
+	rm -rf "${here:?}/$count"
+}
+
+finish() {
+	echo "1..$count"
+}
+
+# skip REASON: ends the test.
+skip() {
+	echo "$*"
+	exit 77
+}
+
+# expect STATUS COMMAND...: runs it, with its output in ./out and its messages in ./err.
+expect() {
+	wanted=$1
+	shift
+	got=0
+	timeout 20 "$@" > out 2> err || got=$?
+	[ "$got" -eq "$wanted" ] && return
+	echo "status $got, wanted $wanted: $*"
+	cat err
+	return 1
+}
+
+# same FILE FILE
+same() {
+	cmp "$1" "$2"
+}
+
+# silent: nothing was said.
+silent() {
+	[ ! -s err ] && return
+	echo "said:"
+	cat err
+	return 1
+}
+
+# says REGULAR-EXPRESSION: a line of ./err matches.
+says() {
+	grep -q -e "$1" err && return
+	echo "no line matches: $1"
+	cat err
+	return 1
+}
+
+# until COMMAND...: waits at most ten seconds for it to be true.
+until_true() {
+	tries=0
+	until "$@" 2> /dev/null; do
+		tries=$((tries + 1))
+		if [ "$tries" -gt 200 ]; then
+			echo "never true: $*"
+			return 1
+		fi
+		sleep 0.05
+	done
+}
+
+# bytes COUNT: so many bytes that are not all the same.
+bytes() {
+	head -c "$1" /dev/urandom
+}
+
+# receipt FILE EXPRESSION: Python's word on the JSON receipt r, whose sums are checked as well.
+receipt() {
+	command -v python3 > /dev/null || skip "python3 is not installed"
+	python3 - "$1" "$2" << 'END'
+import json, sys
+lines = open(sys.argv[1]).read().splitlines()
+r = json.loads([line for line in lines if line.startswith("{")][-1])
+assert r["bytes_in"] == r["bytes_out"] + r["bytes_held"] + r["bytes_salvaged"], r
+assert eval(sys.argv[2]), r
+END
+}
