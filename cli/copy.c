@@ -81,7 +81,7 @@ static int check(const struct job *job, const struct endpoint *source, struct en
 static int copy(struct job *job, struct endpoint *source, struct endpoint *sink)
 {
 	struct transfer transfer;
-	enum outcome outcome = OUTCOME_DONE;
+	enum outcome outcome;
 	int status;
 
 	if (!job_open_receipt(job))
@@ -96,8 +96,8 @@ static int copy(struct job *job, struct endpoint *source, struct endpoint *sink)
 	transfer_begin(&transfer, job, sink,
 		       !isatty(STDERR_FILENO) || quiet_by_itself(source, sink));
 	transfer.expected = transfer_size(job, source);
-	if (job->require || job->routes)
-		outcome = transfer_try(&transfer, source);
+	/* What is known to fail fails before the sink has lost what it held. */
+	outcome = transfer_try(&transfer, source);
 	if (outcome != OUTCOME_DONE) {
 		endpoint_abandon(sink);
 	} else {

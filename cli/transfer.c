@@ -80,6 +80,9 @@ static enum outcome unmet(const struct transfer *transfer, const struct endpoint
 			    moved);
 	if (!require)
 		print_hint_for(EOPNOTSUPP, FID_SIDE_FID);
+	else if (endpoint_is_regular(source) && endpoint_is_regular(transfer->sink) &&
+		 transfer->sink->stat.st_size > 0)
+		print_hint("only an empty file can become a clone: remove the SINK first");
 	return require ? OUTCOME_UNMET : OUTCOME_FAILED;
 }
 
@@ -132,11 +135,10 @@ enum outcome transfer_try(struct transfer *transfer, const struct endpoint *sour
 	int error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
 
 	fid_flow_free(flow);
-	/* Any other failure comes again when it counts. */
-	if (error != -EOPNOTSUPP)
+	if (error == 0)
 		return OUTCOME_DONE;
 	receipt_add(&transfer->receipt, transfer->count++, &receipt);
-	return unmet(transfer, source, &receipt);
+	return failed(transfer, source, &receipt, error);
 }
 
 static void tick(struct transfer *transfer, struct fid_flow *flow)

@@ -80,6 +80,10 @@ enum fid_method {
 	FID_METHODS,
 };
 
+/* Room in a receipt for classes and methods to come. */
+#define FID_CLASSES_MAX 4
+#define FID_METHODS_MAX 8
+
 /* A set of methods, for fid_options.routes. */
 #define FID_ROUTE(method) (1u << (method))
 
@@ -218,8 +222,9 @@ FID_API struct fid_pool *fid_pool_free(struct fid_pool *pool);
 #define FID_STABLE 0x1u
 /*
  * fid_flow_step() never sleeps, even on a descriptor without O_NONBLOCK. It asks poll(2) first
- * and takes calls that cannot sleep, which excludes splice to a blocking socket. A terminal may
- * still make a write wait.
+ * and takes calls that cannot sleep, which excludes splice to a blocking socket. A write to a
+ * terminal may sleep all the same, and so may a read from a blocking source that has another
+ * reader, who takes away what poll(2) saw: give those O_NONBLOCK.
  */
 #define FID_NOWAIT 0x2u
 /*
@@ -283,12 +288,12 @@ struct fid_receipt {
 	uint64_t bytes_out;      /* delivered to the sink */
 	uint64_t bytes_held;     /* taken, not delivered, still in the flow */
 	uint64_t bytes_salvaged; /* taken, not delivered, handed to the caller */
-	uint64_t by_class[FID_CLASSES];
-	uint64_t by_method[FID_METHODS]; /* bytes delivered */
-	uint64_t calls[FID_METHODS];     /* calls made to move bytes */
-	uint64_t waits;                  /* times that a side was not ready */
-	uint64_t elapsed_ns;             /* since the flow was made */
-	uint64_t pipe_bytes;             /* capacity of the private pipe; 0: none was taken */
+	uint64_t by_class[FID_CLASSES_MAX];
+	uint64_t by_method[FID_METHODS_MAX]; /* bytes delivered */
+	uint64_t calls[FID_METHODS_MAX];     /* calls made to move bytes */
+	uint64_t waits;                      /* times that a side was not ready */
+	uint64_t elapsed_ns;                 /* since the flow was made */
+	uint64_t pipe_bytes; /* capacity of the private pipe; 0: none was taken */
 	uint64_t pipe_bytes_asked;
 	struct fid_demotion demotion[FID_DEMOTIONS_MAX];
 	uint32_t demotions;     /* entries used */
@@ -314,7 +319,8 @@ FID_API int fid_receipt_json(const struct fid_receipt *receipt, char *buffer, si
 /*
  * Moves bytes from source to sink until end of file, bytes_max or a failure, waiting as needed.
  * It is fid_flow_new(), fid_flow_run() and fid_flow_free() in one; options and ret_receipt may
- * be NULL. A transfer of at most 16 KiB by bytes_max takes two calls: a read and a write.
+ * be NULL. A transfer of at most 16 KiB by bytes_max takes two calls, a read and a write, and
+ * 20 KiB of the stack.
  *
  * Returns the bytes delivered, or -errno: any error of the calls made, -ETIMEDOUT, -EINTR with
  * FID_INTERRUPTIBLE, -EOPNOTSUPP when options.routes or options.require leave no way (or what

@@ -11,7 +11,32 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-enum { MEMORY_MAJOR = 1, NULL_MINOR = 3 }; /* Documentation/admin-guide/devices.txt */
+/* Documentation/admin-guide/devices.txt */
+enum {
+	MEMORY_MAJOR = 1,
+	NULL_MINOR = 3,
+	ZERO_MINOR = 5,
+	FULL_MINOR = 7,
+	RANDOM_MINOR = 8,
+	URANDOM_MINOR = 9
+};
+
+/* Of that major number /dev/kmsg and others may wait for something to read. */
+static bool is_memory(uint64_t device)
+{
+	if (major(device) != MEMORY_MAJOR)
+		return false;
+	switch (minor(device)) {
+	case NULL_MINOR:
+	case ZERO_MINOR:
+	case FULL_MINOR:
+	case RANDOM_MINOR:
+	case URANDOM_MINOR:
+		return true;
+	default:
+		return false;
+	}
+}
 
 /*
  * File systems by the magic numbers of statfs(2). The first list reads through the page cache,
@@ -91,7 +116,7 @@ static enum fid_kind kind_of(struct fid_kernel *kernel, int fd, const struct fid
 	case S_IFBLK:
 		return FID_KIND_BLOCK;
 	case S_IFCHR:
-		if (major(stat->rdevice) == MEMORY_MAJOR)
+		if (is_memory(stat->rdevice))
 			return FID_KIND_MEMORY;
 		return kernel->is_terminal(kernel, fd) > 0 ? FID_KIND_TERMINAL
 							   : FID_KIND_CHARACTER;

@@ -166,6 +166,13 @@ static int choose(struct fid_flow *flow, const struct fid_options *options)
 	if (flow->ladder.count)
 		return 0;
 	flow->receipt.require_unmet = flow->required;
+	/* Between files the clone is what could have been; elsewhere the last way tells most.
+	 */
+	if (flow->source_end.kind == FID_KIND_REGULAR &&
+	    flow->sink_end.kind == FID_KIND_REGULAR &&
+	    (!options->routes || options->routes & FID_ROUTE(FID_REFLINK)))
+		return reject(flow, -EOPNOTSUPP, FID_SIDE_FID, FID_CALL_NONE,
+			      refused[FID_REFLINK]);
 	for (int method = FID_READ_WRITE; method >= 0; method--)
 		if (!options->routes || options->routes & FID_ROUTE(method))
 			return reject(flow, -EOPNOTSUPP, FID_SIDE_FID, FID_CALL_NONE,
@@ -205,7 +212,8 @@ static bool is_plain(const struct fid_options *options)
 	const uint32_t routes = options->routes;
 
 	return options->bytes_max && options->bytes_max <= FID_SMALL_BYTES &&
-	       !(options->flags & FID_NOWAIT) && !options->require && !options->timeout_ms &&
+	       !(options->flags & (FID_NOWAIT | FID_SINK_OFFSET)) && !options->sink_offset &&
+	       !options->require && !options->timeout_ms &&
 	       (!routes || routes & FID_ROUTE(FID_READ_WRITE));
 }
 
@@ -224,7 +232,7 @@ static void blank(struct fid_flow *flow, struct fid_kernel *kernel, bool timed)
 }
 
 static int init(struct fid_flow *flow, int source, int sink, const struct fid_options *options,
-		bool may_be_plain)
+		bool plain)
 {
 	struct fid_kernel *kernel = flow->kernel;
 	const char *wrong = check_options(options);
@@ -235,7 +243,7 @@ static int init(struct fid_flow *flow, int source, int sink, const struct fid_op
 	if (wrong)
 		return reject(flow, -EINVAL, FID_SIDE_FID, FID_CALL_NONE, wrong);
 	keep_options(flow, options);
-	if (!may_be_plain || !is_plain(options)) {
+	if (!plain) {
 		if (!flow->pool && kernel == fid_linux())
 			flow->pool = fid_pool_default();
 		if (!flow->pool)
@@ -392,7 +400,7 @@ static int wait_for(struct fid_flow *flow, int timeout_ms, uint32_t *idle)
 	if (*idle < IDLE_ROUNDS && got == 0)
 		return FID_MORE;
 	if (*idle < IDLE_ROUNDS && wait[1].revents && !wait[1].events && !wait[0].revents)
-		return fid_flow_sink_died(flow, wait[1].revents);
+		return fid_flow_sink_events(flow, wait[1].revents);
 	++*idle;
 	return FID_MORE;
 }
@@ -445,7 +453,10 @@ struct scratch {
 	_Alignas(4096) unsigned char bytes[FID_SMALL_BYTES];
 };
 
-/* fid_copy_on() with checked options, by a flow on the stack that was begun already or not. */
+/*
+ * By a flow on the stack. A plain one has scratch instead of a buffer, and may have begun: then
+ * begun[] has what its first read and write returned.
+ */
 static int64_t copy_by_flow(struct fid_kernel *kernel, int source, int sink,
 			    const struct fid_options *options, struct fid_receipt *ret_receipt,
 			    struct scratch *scratch, const ssize_t begun[2])
@@ -454,9 +465,9 @@ static int64_t copy_by_flow(struct fid_kernel *kernel, int source, int sink,
 	int64_t result;
 
 	blank(&flow, kernel, ret_receipt != NULL);
-	result = init(&flow, source, sink, options, true);
+	result = init(&flow, source, sink, options, scratch != NULL);
 	if (result == 0) {
-		if (!flow.examined) {
+		if (scratch) {
 			flow.scratch = scratch->bytes;
 			flow.scratch_bytes = sizeof(scratch->bytes);
 		}
@@ -475,13 +486,35 @@ static int64_t copy_by_flow(struct fid_kernel *kernel, int source, int sink,
 	return result;
 }
 
+/*
+ * Nearly always one read and one write move all of a small transfer, and making a flow would
+ * cost as much as a third call. So the first round comes first, and a flow is made only to go
+ * on from there. It is a function of its own for the sake of its stack.
+ */
+__attribute__((noinline)) static int64_t copy_plain(struct fid_kernel *kernel, int source,
+						    int sink, const struct fid_options *options,
+						    struct fid_receipt *ret_receipt)
+{
+	struct scratch scratch;
+	ssize_t begun[2] = {0, 0};
+
+	if (ret_receipt || options->flags & FID_INTERRUPTIBLE)
+		return copy_by_flow(kernel, source, sink, options, ret_receipt, &scratch, NULL);
+	begun[0] = kernel->read(
+		kernel, source, scratch.bytes, (size_t)options->bytes_max,
+		offset_of(options->source_offset, options->flags & FID_SOURCE_OFFSET));
+	if (begun[0] > 0)
+		begun[1] = kernel->write(kernel, sink, scratch.bytes, (size_t)begun[0],
+					 FID_OWN_OFFSET, FID_WRITE_NOSIGNAL);
+	if (begun[1] == (ssize_t)options->bytes_max)
+		return begun[1];
+	return copy_by_flow(kernel, source, sink, options, NULL, &scratch, begun);
+}
+
 int64_t fid_copy_on(struct fid_kernel *kernel, int source, int sink,
 		    const struct fid_options *options, struct fid_receipt *ret_receipt)
 {
 	struct fid_options ours;
-	struct scratch scratch;
-	ssize_t begun[2] = {0, 0};
-	int64_t sink_at;
 	int got = fid_options_take(&ours, sizeof(ours), options, sizeof(size_t));
 
 	if (got < 0) {
@@ -493,24 +526,9 @@ int64_t fid_copy_on(struct fid_kernel *kernel, int source, int sink,
 			*ret_receipt = flow.receipt;
 		return got;
 	}
-	/*
-	 * Nearly always one read and one write move all of a small transfer, and making a flow
-	 * would cost as much as a third call. So the first round comes first, and a flow is
-	 * made only to go on from there.
-	 */
-	if (ret_receipt || !is_plain(&ours) || check_options(&ours) ||
-	    ours.flags & FID_INTERRUPTIBLE)
-		return copy_by_flow(kernel, source, sink, &ours, ret_receipt, &scratch, NULL);
-	sink_at = offset_of(ours.sink_offset, ours.flags & FID_SINK_OFFSET);
-	begun[0] = kernel->read(kernel, source, scratch.bytes, (size_t)ours.bytes_max,
-				offset_of(ours.source_offset, ours.flags & FID_SOURCE_OFFSET));
-	/* What takes an offset raises no SIGPIPE. */
-	if (begun[0] > 0)
-		begun[1] = kernel->write(kernel, sink, scratch.bytes, (size_t)begun[0], sink_at,
-					 sink_at < 0 ? FID_WRITE_NOSIGNAL : 0);
-	if (begun[1] == (ssize_t)ours.bytes_max)
-		return begun[1];
-	return copy_by_flow(kernel, source, sink, &ours, NULL, &scratch, begun);
+	if (is_plain(&ours) && !check_options(&ours))
+		return copy_plain(kernel, source, sink, &ours, ret_receipt);
+	return copy_by_flow(kernel, source, sink, &ours, ret_receipt, NULL, NULL);
 }
 
 int64_t fid_copy(int source, int sink, const struct fid_options *options,

@@ -83,6 +83,7 @@ static void account_given(struct fid_flow *flow, enum fid_method method, enum fi
 	receipt->by_method[method] += bytes;
 	receipt->stable &= stable;
 	flow->stalls = 0;
+	flow->sink_is_noisy = false;
 }
 
 /* ---- What a flow borrows while it holds bytes ----------------------------------------------
@@ -341,21 +342,17 @@ static bool sink_may_die(const struct fid_flow *flow)
 	return !flow->examined || fid_kind_may_wait(flow->sink_end.kind);
 }
 
-static enum outcome sink_is_gone(struct fid_flow *flow, short events)
+static bool is_socket(const struct fid_end *end)
 {
-	int error = 0;
-
-	if (events & POLLNVAL)
-		return fail(flow, -EBADF, FID_SIDE_SINK, FID_CALL_POLL);
-	if (fid_kind_is_stream_socket(flow->sink_end.kind))
-		error = flow->kernel->socket_error(flow->kernel, flow->sink);
-	return fail(flow, error < 0 ? error : -EPIPE, FID_SIDE_SINK, FID_CALL_POLL);
+	return end->kind == FID_KIND_SOCKET || fid_kind_is_stream_socket(end->kind);
 }
 
 static enum outcome wait_for_source(struct fid_flow *flow)
 {
+	bool watch = sink_may_die(flow) && !flow->sink_is_noisy;
+
 	flow->wait[0] = (struct pollfd){.fd = flow->source, .events = POLLIN};
-	flow->wait[1] = (struct pollfd){.fd = sink_may_die(flow) ? flow->sink : -1};
+	flow->wait[1] = (struct pollfd){.fd = watch ? flow->sink : -1};
 	return WAITING;
 }
 
@@ -364,6 +361,26 @@ static enum outcome wait_for_sink(struct fid_flow *flow)
 	flow->wait[0] = (struct pollfd){.fd = -1};
 	flow->wait[1] = (struct pollfd){.fd = flow->sink, .events = POLLOUT};
 	return WAITING;
+}
+
+/*
+ * The sink has events that nobody asked for, while the flow waits for the source. A socket has
+ * POLLERR also when its error queue holds something (time stamps, MSG_ZEROCOPY, IP_RECVERR) and
+ * is well; then it cannot be watched until something was delivered to it.
+ */
+static enum outcome sink_has_events(struct fid_flow *flow, short events)
+{
+	int error = 0;
+
+	if (events & POLLNVAL)
+		return fail(flow, -EBADF, FID_SIDE_SINK, FID_CALL_POLL);
+	if (is_socket(&flow->sink_end))
+		error = flow->kernel->socket_error(flow->kernel, flow->sink);
+	if (is_socket(&flow->sink_end) && error == 0 && !(events & POLLHUP)) {
+		flow->sink_is_noisy = true;
+		return wait_for_source(flow);
+	}
+	return fail(flow, error < 0 ? error : -EPIPE, FID_SIDE_SINK, FID_CALL_POLL);
 }
 
 /* The kernel says that a side is ready and EAGAIN by turns: try again, but not for ever. */
@@ -396,7 +413,7 @@ static enum outcome source_is_empty(struct fid_flow *flow)
 		return outcome;
 	if (flow->wait[0].revents)
 		return stall(flow);
-	return sink_is_gone(flow, flow->wait[1].revents);
+	return sink_has_events(flow, flow->wait[1].revents);
 }
 
 /*
@@ -414,9 +431,9 @@ static enum outcome either_is_not_ready(struct fid_flow *flow)
 	if (got < 0)
 		return got == -EINTR ? CHANGED : fail(flow, got, FID_SIDE_FID, FID_CALL_POLL);
 	if (!ends[0].revents) {
-		if (ends[1].revents & (POLLERR | POLLHUP | POLLNVAL))
-			return sink_is_gone(flow, ends[1].revents);
 		fid_flow_release(flow);
+		if (ends[1].revents & (POLLERR | POLLHUP | POLLNVAL))
+			return sink_has_events(flow, ends[1].revents);
 		return wait_for_source(flow);
 	}
 	wait_for_sink(flow);
@@ -429,11 +446,33 @@ static bool must_ask(const struct fid_flow *flow, const struct fid_end *end)
 	return flow->nowait && !end->nonblocking && fid_kind_may_wait(end->kind);
 }
 
-static bool is_ready(struct fid_flow *flow, int fd, short events)
+/* A file without a size may be one of those in /proc and tracefs that wait for news. */
+static bool must_ask_source(const struct fid_flow *flow)
+{
+	return must_ask(flow, &flow->source_end) ||
+	       (flow->nowait && flow->source_end.kind == FID_KIND_REGULAR &&
+		flow->source_size == 0);
+}
+
+/* Asks poll(2) for events of fd. MOVED: it is ready. */
+static enum outcome ask(struct fid_flow *flow, int fd, short events)
 {
 	struct pollfd wait = {.fd = fd, .events = events};
+	int got = flow->kernel->poll(flow->kernel, &wait, 1, 0);
 
-	return flow->kernel->poll(flow->kernel, &wait, 1, 0) != 0;
+	if (got == -EINTR)
+		return flow->interruptible ? INTERRUPTED : CHANGED;
+	if (got < 0)
+		return fail(flow, got, FID_SIDE_FID, FID_CALL_POLL);
+	return got > 0 ? MOVED : WAITING;
+}
+
+/* MOVED: the source can be read without sleeping. */
+static enum outcome ask_source(struct fid_flow *flow)
+{
+	enum outcome outcome = ask(flow, flow->source, POLLIN);
+
+	return outcome == WAITING ? source_is_empty(flow) : outcome;
 }
 
 static unsigned splice_flags(const struct fid_flow *flow)
@@ -518,8 +557,12 @@ static enum outcome take_by_read(struct fid_flow *flow)
 
 	if (!take_buffer(flow))
 		return fail(flow, -ENOMEM, FID_SIDE_FID, FID_CALL_MEMORY);
-	if (must_ask(flow, &flow->source_end) && !is_ready(flow, flow->source, POLLIN))
-		return source_is_empty(flow);
+	if (must_ask_source(flow)) {
+		enum outcome asked = ask_source(flow);
+
+		if (asked != MOVED)
+			return asked;
+	}
 	got = read_into_buffer(flow, flow->source, flow->source_at,
 			       at_most(bytes_left(flow), want));
 	if (got > 0)
@@ -539,9 +582,12 @@ static enum outcome confirm_end(struct fid_flow *flow)
 
 	if (!take_buffer(flow))
 		return fail(flow, -ENOMEM, FID_SIDE_FID, FID_CALL_MEMORY);
-	if (must_ask(flow, &flow->source_end) && !is_ready(flow, flow->source, POLLIN)) {
-		flow->end_claimed = false;
-		return source_is_empty(flow);
+	if (must_ask_source(flow)) {
+		outcome = ask_source(flow);
+		if (outcome != MOVED) {
+			flow->end_claimed = outcome != WAITING;
+			return outcome;
+		}
 	}
 	got = read_into_buffer(flow, flow->source, flow->source_at, bytes_left(flow));
 	if (got == -EAGAIN || got > 0)
@@ -551,11 +597,6 @@ static enum outcome confirm_end(struct fid_flow *flow)
 	if (outcome != MOVED || fid_flow_rung(flow)->method == FID_READ_WRITE)
 		return outcome;
 	return demote(flow, 0, FID_CALL_READ, FID_SIDE_SOURCE);
-}
-
-static bool is_socket(const struct fid_end *end)
-{
-	return end->kind == FID_KIND_SOCKET || fid_kind_is_stream_socket(end->kind);
 }
 
 /*
@@ -621,8 +662,10 @@ static enum outcome give_buffer(struct fid_flow *flow)
 	size_t want = flow->buffer_held;
 
 	if (must_ask(flow, &flow->sink_end) && !is_socket(&flow->sink_end)) {
-		if (!is_ready(flow, flow->sink, POLLOUT))
-			return wait_for_sink(flow);
+		enum outcome asked = ask(flow, flow->sink, POLLOUT);
+
+		if (asked != MOVED)
+			return asked == WAITING ? wait_for_sink(flow) : asked;
 		want = at_most(want, BLOCKING_WRITE);
 	}
 	return judge_write(flow, write_to_sink(flow, flow->buffer + flow->buffer_at, want));
@@ -675,8 +718,12 @@ static enum outcome fill_pipe(struct fid_flow *flow)
 		flow->receipt.pipe_bytes = flow->pipe.capacity;
 		flow->receipt.pipe_bytes_asked = asked;
 	}
-	if (must_ask(flow, &flow->source_end) && !is_ready(flow, flow->source, POLLIN))
-		return source_is_empty(flow);
+	if (must_ask_source(flow)) {
+		enum outcome asked = ask_source(flow);
+
+		if (asked != MOVED)
+			return asked;
+	}
 	got = flow->kernel->splice(flow->kernel, flow->source, offset, flow->pipe.write_end,
 				   NULL, at_most(bytes_left(flow), flow->pipe.capacity),
 				   splice_flags(flow));
@@ -732,8 +779,12 @@ static enum outcome move_at_once(struct fid_flow *flow)
 	enum fid_call call;
 	ssize_t moved;
 
-	if (rung->asks && !is_ready(flow, flow->source, POLLIN))
-		return source_is_empty(flow);
+	if (rung->asks || must_ask_source(flow)) {
+		enum outcome asked = ask_source(flow);
+
+		if (asked != MOVED)
+			return asked;
+	}
 	if (raises_sigpipe(flow))
 		hold_sigpipe(flow);
 	switch (rung->method) {
@@ -868,10 +919,9 @@ int fid_flow_advance(struct fid_flow *flow)
 	}
 }
 
-int fid_flow_sink_died(struct fid_flow *flow, short events)
+int fid_flow_sink_events(struct fid_flow *flow, short events)
 {
-	sink_is_gone(flow, events);
-	return flow->receipt.error;
+	return sink_has_events(flow, events) == ENDED ? flow->receipt.error : FID_MORE;
 }
 
 int fid_flow_fail(struct fid_flow *flow, int error, enum fid_side side, enum fid_call call)

@@ -33,12 +33,13 @@ struct fid_flow {
 	bool examined; /* source_end and sink_end are known */
 	bool nowait;   /* never sleep, not even on blocking descriptors */
 	bool interruptible;
-	bool running;      /* within run, which watches the sink by itself */
-	bool copying;      /* a stream that is too slow for the pipe of its rung */
-	bool end_claimed;  /* a call said "end of file", and read() has not confirmed it */
-	bool pipe_refused; /* the sink does not splice: what the pipe holds is read out */
-	bool plain_write;  /* RWF_NOSIGNAL does not work on this sink */
-	bool timed;        /* somebody will read the receipt's elapsed_ns */
+	bool running;       /* within run, which watches the sink by itself */
+	bool copying;       /* a stream that is too slow for the pipe of its rung */
+	bool end_claimed;   /* a call said "end of file", and read() has not confirmed it */
+	bool sink_is_noisy; /* it has POLLERR and is well: it is not watched */
+	bool pipe_refused;  /* the sink does not splice: what the pipe holds is read out */
+	bool plain_write;   /* RWF_NOSIGNAL does not work on this sink */
+	bool timed;         /* somebody will read the receipt's elapsed_ns */
 	bool ended;
 	bool exhausted;      /* the last rung was refused */
 	bool required;       /* options.require is not "nothing" */
@@ -81,8 +82,11 @@ void fid_flow_release(struct fid_flow *flow);
  */
 void fid_flow_release_sigpipe(struct fid_flow *flow);
 
-/* Ends the flow, which waited for the source, since its sink has died (poll(2) events). */
-int fid_flow_sink_died(struct fid_flow *flow, short events);
+/*
+ * poll(2) found events of the sink while the flow waited for the source. Returns FID_MORE to go
+ * on, or the error with which the flow has ended.
+ */
+int fid_flow_sink_events(struct fid_flow *flow, short events);
 
 /* Ends the flow with an error, which it returns; what it holds can be salvaged. */
 int fid_flow_fail(struct fid_flow *flow, int error, enum fid_side side, enum fid_call call);

@@ -130,7 +130,7 @@ const char *fid_error_name(int error)
 	if (error == 0)
 		return "none";
 	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
-		if (errors[i].number == error || errors[i].number == -error)
+		if (errors[i].number == error || -errors[i].number == error)
 			return errors[i].name;
 	return "unknown";
 }
@@ -293,7 +293,7 @@ static void append_name(struct text *text, const char *key, const char *name)
 }
 
 static void append_methods(struct text *text, const char *key,
-			   const uint64_t numbers[FID_METHODS])
+			   const uint64_t numbers[FID_METHODS_MAX])
 {
 	append(text, "\"%s\":{", key);
 	for (unsigned i = 0; i < FID_METHODS; i++)

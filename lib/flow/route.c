@@ -186,8 +186,6 @@ static const char *refuse_splice_pipe(const struct pair *pair)
 		return "the pipe that is there already does";
 	if (pair->facts && pair->facts->pipe < 0)
 		return "no pipe can be had";
-	if (pair->facts && pair->facts->pipe_bytes_grown < 64 * KIB)
-		return "this user's budget of pipes is gone";
 	return refuse_splice_at_all(pair);
 }
 

@@ -39,8 +39,20 @@ static ssize_t linux_read(struct fid_kernel *kernel, int fd, void *to, size_t by
 	return checked(pread(fd, to, bytes, offset));
 }
 
-/* Set once a kernel has refused RWF_NOSIGNAL, so that it is not asked at each write. */
+/* Set once the kernel has refused RWF_NOSIGNAL, so that it is not asked at each write. */
 static atomic_bool nosignal_is_missing;
+
+/*
+ * The flag is refused by old kernels, and by any kernel for files that cannot have flags (most
+ * of /proc). Pipes and sockets can, so they tell which it was.
+ */
+static void note_refusal(int fd)
+{
+	struct stat stat;
+
+	if (fstat(fd, &stat) == 0 && (S_ISFIFO(stat.st_mode) || S_ISSOCK(stat.st_mode)))
+		atomic_store_explicit(&nosignal_is_missing, true, memory_order_relaxed);
+}
 
 static ssize_t write_nosignal(int fd, const void *from, size_t bytes, int64_t offset)
 {
@@ -53,11 +65,10 @@ static ssize_t write_nosignal(int fd, const void *from, size_t bytes, int64_t of
 	written = pwritev2(fd, &segment, 1, offset, RWF_NOSIGNAL);
 	if (written >= 0)
 		return written;
-	if (errno == EOPNOTSUPP || errno == ENOSYS) {
-		atomic_store_explicit(&nosignal_is_missing, true, memory_order_relaxed);
-		return -EOPNOTSUPP;
-	}
-	return -errno;
+	if (errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	note_refusal(fd);
+	return -EOPNOTSUPP;
 }
 
 static ssize_t linux_write(struct fid_kernel *kernel, int fd, const void *from, size_t bytes,

@@ -217,10 +217,7 @@ int fid_probe(struct fid_facts *ret_facts, int again)
 	if (!again && fid_probe_known(kernel, ret_facts))
 		return 0;
 	fid_kernel_probe(kernel, &facts);
-	/* Two threads may both ask; the answers are the same, and nobody waits for the other.
-	 */
-	if (facts.pipe == 0) {
-		pthread_mutex_lock(&cache.lock);
+	if (facts.pipe == 0 && pthread_mutex_trylock(&cache.lock) == 0) {
 		cache.facts = facts;
 		cache.generation = kernel->generation(kernel);
 		cache.known = true;

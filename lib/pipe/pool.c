@@ -23,6 +23,7 @@ enum {
 };
 
 struct fid_pool {
+	struct fid_pool *next; /* in the list of all pools */
 	struct fid_kernel *kernel;
 	pthread_mutex_t lock;
 	uint32_t generation; /* of the process that made what is idle */
@@ -33,6 +34,55 @@ struct fid_pool {
 	struct fid_pipe *pipes; /* stats.pipes_idle are in use; the last one is the warmest */
 	void **buffers;         /* likewise */
 };
+
+/*
+ * All pools of the process. Another thread may hold a lock at the moment of a fork, and in the
+ * child nobody would free it; so a fork waits until it has them all.
+ */
+static struct {
+	pthread_once_t once;
+	pthread_mutex_t lock;
+	struct fid_pool *first;
+} pools = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void lock_pools(void)
+{
+	pthread_mutex_lock(&pools.lock);
+	for (struct fid_pool *pool = pools.first; pool; pool = pool->next)
+		pthread_mutex_lock(&pool->lock);
+}
+
+static void unlock_pools(void)
+{
+	for (struct fid_pool *pool = pools.first; pool; pool = pool->next)
+		pthread_mutex_unlock(&pool->lock);
+	pthread_mutex_unlock(&pools.lock);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(lock_pools, unlock_pools, unlock_pools);
+}
+
+static void enlist(struct fid_pool *pool)
+{
+	pthread_once(&pools.once, watch_forks);
+	pthread_mutex_lock(&pools.lock);
+	pool->next = pools.first;
+	pools.first = pool;
+	pthread_mutex_unlock(&pools.lock);
+}
+
+static void delist(struct fid_pool *pool)
+{
+	struct fid_pool **at = &pools.first;
+
+	pthread_mutex_lock(&pools.lock);
+	while (*at != pool)
+		at = &(*at)->next;
+	*at = pool->next;
+	pthread_mutex_unlock(&pools.lock);
+}
 
 int fid_pool_new_on(struct fid_kernel *kernel, struct fid_pool **ret_pool,
 		    const struct fid_pool_options *options)
@@ -63,6 +113,7 @@ int fid_pool_new_on(struct fid_kernel *kernel, struct fid_pool **ret_pool,
 		free(pool);
 		return -ENOMEM;
 	}
+	enlist(pool);
 	*ret_pool = pool;
 	return 0;
 }
@@ -262,6 +313,7 @@ struct fid_pool *fid_pool_free(struct fid_pool *pool)
 {
 	if (!pool)
 		return NULL;
+	delist(pool);
 	drop_idle(pool);
 	pthread_mutex_destroy(&pool->lock);
 	free(pool->pipes);
@@ -273,24 +325,10 @@ struct fid_pool *fid_pool_free(struct fid_pool *pool)
 static pthread_once_t default_once = PTHREAD_ONCE_INIT;
 static struct fid_pool *default_pool;
 
-/* Another thread may hold the lock at the moment of a fork; in the child nobody would free it.
- */
-static void default_lock(void)
-{
-	pthread_mutex_lock(&default_pool->lock);
-}
-
-static void default_unlock(void)
-{
-	pthread_mutex_unlock(&default_pool->lock);
-}
-
 static void default_make(void)
 {
 	if (fid_pool_new(&default_pool, NULL) < 0)
 		default_pool = NULL;
-	else
-		pthread_atfork(default_lock, default_unlock, default_unlock);
 }
 
 /*
@@ -301,11 +339,11 @@ __attribute__((destructor)) static void default_close(void)
 {
 	if (!default_pool)
 		return;
-	default_lock();
+	pthread_mutex_lock(&default_pool->lock);
 	drop_idle(default_pool);
 	default_pool->pipes_idle_max = 0;
 	default_pool->buffers_idle_max = 0;
-	default_unlock();
+	pthread_mutex_unlock(&default_pool->lock);
 }
 
 struct fid_pool *fid_pool_default(void)
