@@ -84,9 +84,9 @@ static int copy(struct job *job, struct endpoint *source, struct endpoint *sink)
 	enum outcome outcome;
 	int status;
 
-	if (!job_open_receipt(job))
-		return STATUS_FAILED;
 	if (!endpoint_open_source(source))
+		return STATUS_FAILED;
+	if (!job_open_receipt(job))
 		return STATUS_FAILED;
 	if (!endpoint_open_sink(sink, source, job->append))
 		return STATUS_FAILED;

@@ -399,7 +399,8 @@ static int wait_for(struct fid_flow *flow, int timeout_ms, uint32_t *idle)
 		return fid_flow_fail(flow, got, FID_SIDE_FID, FID_CALL_POLL);
 	if (*idle < IDLE_ROUNDS && got == 0)
 		return FID_MORE;
-	if (*idle < IDLE_ROUNDS && wait[1].revents && !wait[1].events && !wait[0].revents)
+	if (*idle < IDLE_ROUNDS && wait[1].revents && !wait[1].events &&
+	    !(wait[0].revents & ~POLLERR))
 		return fid_flow_sink_events(flow, wait[1].revents);
 	++*idle;
 	return FID_MORE;

@@ -364,23 +364,34 @@ static enum outcome wait_for_sink(struct fid_flow *flow)
 }
 
 /*
- * The sink has events that nobody asked for, while the flow waits for the source. A socket has
- * POLLERR also when its error queue holds something (time stamps, MSG_ZEROCOPY, IP_RECVERR) and
- * is well; then it cannot be watched until something was delivered to it.
+ * A socket has POLLERR also when its error queue holds something (time stamps, MSG_ZEROCOPY,
+ * IP_RECVERR) and is well. An error of its own comes with POLLIN or POLLHUP as well, so POLLERR
+ * alone does not make a source ready.
+ */
+static bool is_readable(const struct fid_flow *flow, short events)
+{
+	return events != 0 && !(events == POLLERR && is_socket(&flow->source_end));
+}
+
+/*
+ * The sink has events that nobody asked for, while the flow waits for the source. A socket that
+ * has POLLERR and is well cannot be watched until something was delivered to it.
  */
 static enum outcome sink_has_events(struct fid_flow *flow, short events)
 {
-	int error = 0;
+	int error = -ENOTSOCK;
 
 	if (events & POLLNVAL)
 		return fail(flow, -EBADF, FID_SIDE_SINK, FID_CALL_POLL);
-	if (is_socket(&flow->sink_end))
+	if (!flow->examined || is_socket(&flow->sink_end))
 		error = flow->kernel->socket_error(flow->kernel, flow->sink);
-	if (is_socket(&flow->sink_end) && error == 0 && !(events & POLLHUP)) {
+	if (error == 0 && !(events & POLLHUP)) {
 		flow->sink_is_noisy = true;
 		return wait_for_source(flow);
 	}
-	return fail(flow, error < 0 ? error : -EPIPE, FID_SIDE_SINK, FID_CALL_POLL);
+	if (error == 0 || error == -ENOTSOCK)
+		error = -EPIPE;
+	return fail(flow, error, FID_SIDE_SINK, FID_CALL_POLL);
 }
 
 /* The kernel says that a side is ready and EAGAIN by turns: try again, but not for ever. */
@@ -411,9 +422,9 @@ static enum outcome source_is_empty(struct fid_flow *flow)
 	got = flow->kernel->poll(flow->kernel, flow->wait, 2, 0);
 	if (got <= 0)
 		return outcome;
-	if (flow->wait[0].revents)
+	if (is_readable(flow, flow->wait[0].revents))
 		return stall(flow);
-	return sink_has_events(flow, flow->wait[1].revents);
+	return flow->wait[1].revents ? sink_has_events(flow, flow->wait[1].revents) : outcome;
 }
 
 /*
@@ -430,7 +441,7 @@ static enum outcome either_is_not_ready(struct fid_flow *flow)
 
 	if (got < 0)
 		return got == -EINTR ? CHANGED : fail(flow, got, FID_SIDE_FID, FID_CALL_POLL);
-	if (!ends[0].revents) {
+	if (!is_readable(flow, ends[0].revents)) {
 		fid_flow_release(flow);
 		if (ends[1].revents & (POLLERR | POLLHUP | POLLNVAL))
 			return sink_has_events(flow, ends[1].revents);
@@ -768,13 +779,29 @@ static enum outcome give_pipe(struct fid_flow *flow)
 /* ---- Calls that have both ends -------------------------------------------------------------
  */
 
+/*
+ * How much to ask a call for. Before Linux 6.5 sendfile set MSG_MORE when it got less than it
+ * was asked for, and the tail of a file waited for 200 ms; so it is not asked for more than the
+ * file should have. With O_DIRECT only whole blocks may be asked for.
+ */
+static size_t chunk_to_move(const struct fid_flow *flow)
+{
+	const struct fid_rung *rung = fid_flow_rung(flow);
+	size_t chunk = at_most(bytes_left(flow), rung->chunk_bytes);
+
+	if (rung->method != FID_SENDFILE || flow->source_end.direct ||
+	    flow->end_expected <= flow->receipt.bytes_in)
+		return chunk;
+	return at_most(flow->end_expected - flow->receipt.bytes_in, chunk);
+}
+
 static enum outcome move_at_once(struct fid_flow *flow)
 {
 	struct fid_kernel *kernel = flow->kernel;
 	const struct fid_rung *rung = fid_flow_rung(flow);
 	int64_t *source_at = flow->source_at >= 0 ? &flow->source_at : NULL;
 	int64_t *sink_at = flow->sink_at >= 0 ? &flow->sink_at : NULL;
-	size_t want = at_most(bytes_left(flow), rung->chunk_bytes);
+	size_t want = chunk_to_move(flow);
 	enum fid_side waiter = FID_SIDE_NONE;
 	enum fid_call call;
 	ssize_t moved;

@@ -64,6 +64,8 @@ static const char *refuse_reflink(const struct pair *pair)
 		return "only a file can share extents with a file";
 	if (pair->sink->append)
 		return append_refused;
+	if (pair->sink->plain)
+		return "the sink's file system has no clones";
 	if (pair->source->offset_given || pair->sink->offset_given || options->bytes_max ||
 	    options->flags & FID_LIMIT_ZERO)
 		return "only whole files are cloned";

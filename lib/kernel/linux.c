@@ -39,35 +39,46 @@ static ssize_t linux_read(struct fid_kernel *kernel, int fd, void *to, size_t by
 	return checked(pread(fd, to, bytes, offset));
 }
 
-/* Set once the kernel has refused RWF_NOSIGNAL, so that it is not asked at each write. */
-static atomic_bool nosignal_is_missing;
+static ssize_t pwritev2_nosignal(int fd, const void *from, size_t bytes, int64_t offset)
+{
+	/* The kernel does not write to what it is given to write from. */
+	struct iovec segment = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
+
+	return checked(pwritev2(fd, &segment, 1, offset, RWF_NOSIGNAL));
+}
+
+/* Whether this kernel has RWF_NOSIGNAL; learned at the first refusal. */
+enum { NOSIGNAL_UNKNOWN, NOSIGNAL_THERE, NOSIGNAL_MISSING };
+static atomic_int nosignal;
 
 /*
  * The flag is refused by old kernels, and by any kernel for files that cannot have flags (most
- * of /proc). Pipes and sockets can, so they tell which it was.
+ * of /proc). A pipe of our own tells which it was.
  */
-static void note_refusal(int fd)
+static void learn_nosignal(void)
 {
-	struct stat stat;
+	int ends[2];
 
-	if (fstat(fd, &stat) == 0 && (S_ISFIFO(stat.st_mode) || S_ISSOCK(stat.st_mode)))
-		atomic_store_explicit(&nosignal_is_missing, true, memory_order_relaxed);
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return;
+	atomic_store(&nosignal, pwritev2_nosignal(ends[1], "", 1, FID_OWN_OFFSET) == 1
+					? NOSIGNAL_THERE
+					: NOSIGNAL_MISSING);
+	close(ends[0]);
+	close(ends[1]);
 }
 
 static ssize_t write_nosignal(int fd, const void *from, size_t bytes, int64_t offset)
 {
-	/* The kernel does not write to what it is given to write from. */
-	struct iovec segment = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
 	ssize_t written;
 
-	if (atomic_load_explicit(&nosignal_is_missing, memory_order_relaxed))
+	if (atomic_load_explicit(&nosignal, memory_order_relaxed) == NOSIGNAL_MISSING)
 		return -EOPNOTSUPP;
-	written = pwritev2(fd, &segment, 1, offset, RWF_NOSIGNAL);
-	if (written >= 0)
+	written = pwritev2_nosignal(fd, from, bytes, offset);
+	if (written != -EOPNOTSUPP && written != -ENOSYS)
 		return written;
-	if (errno != EOPNOTSUPP && errno != ENOSYS)
-		return -errno;
-	note_refusal(fd);
+	if (atomic_load_explicit(&nosignal, memory_order_relaxed) == NOSIGNAL_UNKNOWN)
+		learn_nosignal();
 	return -EOPNOTSUPP;
 }
 

@@ -40,7 +40,8 @@ struct sim_object *sim_object_new(struct sim *sim, enum sim_kind kind)
 		.other = index,
 		.inode = 1000 + sim->objects_made++,
 		.device = 1,
-		.magic = 0xEF53, /* ext4 */
+		/* btrfs where clones are asked for at all, ext4 elsewhere */
+		.magic = sim->world.reflinks || sim->world.reflink ? 0x9123683E : 0xEF53,
 		.room = SIM_NEVER,
 		.room_error = ENOSPC,
 		.size_told = -1,
