@@ -25,8 +25,7 @@ static bool fails(const struct endpoint *endpoint, int error, const char *call)
 	return false;
 }
 
-/* ---- Names ---------------------------------------------------------------------------------
- */
+/* ---- Names ---- */
 
 static bool wrong(const char *name, const char *what)
 {
@@ -131,8 +130,7 @@ bool endpoint_parse(struct endpoint *endpoint, const char *name, enum fid_side s
 	return true;
 }
 
-/* ---- Sockets -------------------------------------------------------------------------------
- */
+/* ---- Sockets ---- */
 
 static const char *call_of_socket(const struct endpoint *endpoint)
 {
@@ -362,8 +360,7 @@ static bool open_socket(struct endpoint *endpoint)
 	return fd >= 0;
 }
 
-/* ---- Opening -------------------------------------------------------------------------------
- */
+/* ---- Opening ---- */
 
 /*
  * What this program opened nobody shares, so that it may be told never to sleep: splice(2) on a

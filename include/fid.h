@@ -51,7 +51,7 @@ extern "C" {
  */
 FID_API const char *fid_version(void);
 
-/* ---- The words -------------------------------------------------------------------------- */
+/* ---- The words ---- */
 
 /* Whose fault it was. */
 enum fid_side {
@@ -116,7 +116,7 @@ FID_API const char *fid_method_name(enum fid_method method);
 FID_API const char *fid_call_name(enum fid_call call);
 FID_API const char *fid_error_name(int error);
 
-/* ---- The kernel: what it really does ----------------------------------------------------- */
+/* ---- The kernel: what it really does ---- */
 
 /* What vmsplice(2) of memory into a pipe does here. */
 enum fid_vmsplice {
@@ -162,7 +162,7 @@ struct fid_facts {
  */
 FID_API int fid_probe(struct fid_facts *ret_facts, int again);
 
-/* ---- Pipes: a bounded store -------------------------------------------------------------- */
+/* ---- Pipes: a bounded store ---- */
 
 /*
  * A pool keeps empty pipes and buffers for flows. A flow holds a pipe or a buffer only while it
@@ -212,7 +212,7 @@ FID_API int fid_pool_stats(struct fid_pool *pool, struct fid_pool_stats *ret_sta
  */
 FID_API struct fid_pool *fid_pool_free(struct fid_pool *pool);
 
-/* ---- Flows: one direction between two descriptors ---------------------------------------- */
+/* ---- Flows: one direction between two descriptors ---- */
 
 /*
  * Copy semantics on every route: what was delivered never changes afterwards, whoever writes to

@@ -27,8 +27,7 @@ enum {
 /* Ten thousand idle flows must not hurt. */
 _Static_assert(sizeof(struct fid_flow) < 1024, "a flow takes under 1 KiB");
 
-/* ---- Making --------------------------------------------------------------------------------
- */
+/* ---- Making ---- */
 
 static int reject(struct fid_flow *flow, int error, enum fid_side side, enum fid_call call,
 		  const char *reason)
@@ -303,8 +302,7 @@ int fid_flow_new(struct fid_flow **ret_flow, int source, int sink,
 	return fid_flow_new_on(fid_linux(), ret_flow, source, sink, options, ret_receipt);
 }
 
-/* ---- Moving --------------------------------------------------------------------------------
- */
+/* ---- Moving ---- */
 
 int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2])
 {
@@ -538,8 +536,7 @@ int64_t fid_copy(int source, int sink, const struct fid_options *options,
 	return fid_copy_on(fid_linux(), source, sink, options, ret_receipt);
 }
 
-/* ---- Ending --------------------------------------------------------------------------------
- */
+/* ---- Ending ---- */
 
 ssize_t fid_flow_salvage(struct fid_flow *flow, void *buffer, size_t capacity)
 {

@@ -79,6 +79,11 @@ static inline bool fid_kind_is_stream_socket(uint8_t kind)
 	return kind == FID_KIND_TCP || kind == FID_KIND_UNIX;
 }
 
+static inline bool fid_kind_is_socket(uint8_t kind)
+{
+	return kind == FID_KIND_SOCKET || fid_kind_is_stream_socket(kind);
+}
+
 /* A descriptor that may make a reader or writer wait. */
 static inline bool fid_kind_may_wait(uint8_t kind)
 {
