@@ -4,6 +4,7 @@
  * the machine (machine.c); running is stepping and waiting.
  */
 #include "flow/flow.h"
+#include "flow/judge.h"
 #include "flow/machine.h"
 #include "options.h"
 
@@ -399,7 +400,9 @@ static int wait_for(struct fid_flow *flow, int timeout_ms, uint32_t *idle)
 		return FID_MORE;
 	if (*idle < IDLE_ROUNDS && wait[1].revents && !wait[1].events &&
 	    !(wait[0].revents & ~POLLERR))
-		return fid_flow_sink_events(flow, wait[1].revents);
+		return fid_flow_sink_has_events(flow, wait[1].revents) == ENDED
+			       ? flow->receipt.error
+			       : FID_MORE;
 	++*idle;
 	return FID_MORE;
 }

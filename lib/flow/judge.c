@@ -456,3 +456,9 @@ enum outcome fid_flow_on_error(struct fid_flow *flow, enum fid_method method, in
 	}
 	return fid_flow_end(flow, error, side ? side : blame(flow, error), call);
 }
+
+int fid_flow_fail(struct fid_flow *flow, int error, enum fid_side side, enum fid_call call)
+{
+	fid_flow_end(flow, error, side, call);
+	return error;
+}

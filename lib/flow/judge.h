@@ -6,7 +6,7 @@
 #ifndef FID_JUDGE_H
 #define FID_JUDGE_H
 
-#include "flow/machine.h"
+#include "flow/state.h"
 
 enum {
 	STALLS_MAX = 8, /* "ready" and EAGAIN by turns, or writes of 0, before it is enough */
@@ -35,19 +35,34 @@ void fid_flow_taken(struct fid_flow *flow, size_t bytes);
 void fid_flow_given(struct fid_flow *flow, enum fid_method method, enum fid_class class_,
 		    bool stable, size_t bytes);
 
+/* Aborts unless the account is in balance. */
+void fid_flow_assert_account(const struct fid_flow *flow);
+
 /* Borrows the buffer unless it is there. false: no memory. */
 bool fid_flow_take_buffer(struct fid_flow *flow);
 size_t fid_flow_buffer_bytes(const struct fid_flow *flow);
+
+/* Gives back the pipe and the buffer, those that hold nothing. */
+void fid_flow_release(struct fid_flow *flow);
 
 /* Whether a call on the sink may raise SIGPIPE; if so, hold it back and note the result. */
 bool fid_flow_raises_sigpipe(const struct fid_flow *flow);
 void fid_flow_hold_sigpipe(struct fid_flow *flow);
 void fid_flow_note_sigpipe(struct fid_flow *flow, ssize_t result, size_t wanted);
 
+/*
+ * Lets SIGPIPE through again as it was before the flow held it back. A step does that at its
+ * end, a run at its own, since two calls a step cost more than 1 % of a fast splice.
+ */
+void fid_flow_release_sigpipe(struct fid_flow *flow);
+
 /* The end: all is delivered, or an error. */
 enum outcome fid_flow_finish(struct fid_flow *flow);
 enum outcome fid_flow_end(struct fid_flow *flow, int error, enum fid_side side,
 			  enum fid_call call);
+
+/* Ends the flow with an error, which it returns; what it holds can be salvaged. */
+int fid_flow_fail(struct fid_flow *flow, int error, enum fid_side side, enum fid_call call);
 
 /* An error that means "not this way": nothing has moved, and another way may do. */
 bool fid_is_refusal(enum fid_method method, int error);

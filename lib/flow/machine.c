@@ -11,6 +11,7 @@
  * what is held. A true I/O error ends the flow at once with exact counts; it is never tried
  * again by other means, which would hide it or deliver twice.
  */
+#include "flow/machine.h"
 #include "flow/judge.h"
 
 #include <assert.h>
@@ -466,15 +467,4 @@ int fid_flow_advance(struct fid_flow *flow)
 	default:
 		return FID_MORE;
 	}
-}
-
-int fid_flow_sink_events(struct fid_flow *flow, short events)
-{
-	return fid_flow_sink_has_events(flow, events) == ENDED ? flow->receipt.error : FID_MORE;
-}
-
-int fid_flow_fail(struct fid_flow *flow, int error, enum fid_side side, enum fid_call call)
-{
-	fid_flow_end(flow, error, side, call);
-	return error;
 }
