@@ -367,6 +367,8 @@ enum outcome fid_flow_source_is_empty(struct fid_flow *flow)
 	if (flow->running || flow->wait[1].fd < 0)
 		return outcome;
 	got = flow->kernel->poll(flow->kernel, flow->wait, 2, 0);
+	if (got == -EINTR && flow->interruptible)
+		return INTERRUPTED;
 	if (got <= 0)
 		return outcome;
 	if (is_readable(flow, flow->wait[0].revents))
@@ -387,9 +389,10 @@ static enum outcome either_is_not_ready(struct fid_flow *flow)
 	};
 	int got = flow->kernel->poll(flow->kernel, ends, 2, 0);
 
+	if (got == -EINTR)
+		return flow->interruptible ? INTERRUPTED : CHANGED;
 	if (got < 0)
-		return got == -EINTR ? CHANGED
-				     : fid_flow_end(flow, got, FID_SIDE_FID, FID_CALL_POLL);
+		return fid_flow_end(flow, got, FID_SIDE_FID, FID_CALL_POLL);
 	if (!is_readable(flow, ends[0].revents)) {
 		fid_flow_release(flow);
 		if (ends[1].revents & (POLLERR | POLLHUP | POLLNVAL))
