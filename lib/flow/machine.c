@@ -451,10 +451,8 @@ int fid_flow_advance(struct fid_flow *flow)
 			break;
 		outcome = advance(flow);
 	}
-	if (flow->sigpipe.held)
-		flow->kernel->sigpipe_release(flow->kernel, &flow->sigpipe,
-					      flow->sigpipe_raised);
-	flow->sigpipe_raised = false;
+	if (!flow->running)
+		fid_flow_release_sigpipe(flow);
 	fid_flow_assert_account(flow);
 	switch (outcome) {
 	case ENDED:

@@ -350,7 +350,7 @@ int fid_receipt_json(const struct fid_receipt *receipt, char *buffer, size_t cap
 	append_seconds(&text, receipt->elapsed_ns, false);
 	append(&text, ",");
 	append_name(&text, "error", failed ? fid_error_name(receipt->error) : NULL);
-	append(&text, ",\"error_number\":%d,", -receipt->error);
+	append(&text, ",\"error_number\":%lld,", -(long long)receipt->error);
 	append_name(&text, "error_side", failed ? fid_side_name(receipt->error_side) : NULL);
 	append(&text, ",");
 	append_name(&text, "error_call", failed ? fid_call_name(receipt->error_call) : NULL);

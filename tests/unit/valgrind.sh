@@ -24,14 +24,16 @@ if ! "$1" --log-file="$scratch/start" "$2" -l >/dev/null 2>"$scratch/start.err";
 	exit 0
 fi
 
-# The pool of the process stays reachable to its end by design.
-"$1" --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --track-fds=yes \
+# The pool of the process stays reachable to its end by design. Descriptors have a run of their
+# own: newer versions count the -1 with which the probe asks whether a call is there as an error.
+"$1" --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
 	--error-exitcode=1 --log-file="$scratch/log" "$2" >"$scratch/out" 2>&1 </dev/null
 result=$?
+"$1" --track-fds=yes --log-file="$scratch/open" "$2" >"$scratch/out" 2>&1 </dev/null || result=1
 # Older versions list open descriptors and do not count them as errors.
 open=$(awk '/Open .*(file descriptor|socket|pipe)/ { line = $0 }
 	line && /<inherited from parent>/ { line = "" }
-	line && $0 !~ /Open / { print line; line = "" }' "$scratch/log" | grep -v "$scratch/log")
+	line && $0 !~ /Open / { print line; line = "" }' "$scratch/open" | grep -v "$scratch/")
 if [ $result -eq 0 ] && [ -z "$open" ]; then
 	echo "ok 1 - $name"
 	exit 0
