@@ -254,6 +254,30 @@ a_requirement_that_cannot_be_met_is_status_3_and_touches_nothing() {
 }
 run a_requirement_that_cannot_be_met_is_status_3_and_touches_nothing
 
+what_is_known_to_fail_leaves_an_existing_sink_as_it_was() {
+	echo keep > b
+	echo data | expect 1 "$fid" copy --offset 2 - b
+	says 'hint: --offset wants a source that can seek'
+	[ "$(cat b)" = keep ]
+	status=0
+	"$fid" copy fd:5 b 5> /dev/null 2> err || status=$?
+	[ "$status" -eq 1 ]
+	says 'fd:5 (source): Bad file descriptor'
+	[ "$(cat b)" = keep ]
+	bytes 100000 > a
+	expect 3 "$fid" copy --require by-reference a b
+	says 'require by-reference cannot be met from a to b'
+	[ "$(cat b)" = keep ]
+}
+run what_is_known_to_fail_leaves_an_existing_sink_as_it_was
+
+a_missing_source_leaves_no_receipt() {
+	expect 1 "$fid" copy --receipt-file r missing b
+	[ ! -e r ]
+	[ ! -e b ]
+}
+run a_missing_source_leaves_no_receipt
+
 a_requirement_that_can_be_met_is() {
 	bytes 500000 > a
 	expect 0 "$fid" copy --require no-user-copy a b

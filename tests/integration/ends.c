@@ -93,7 +93,7 @@ const char *file_system_name(int fd)
 	return number;
 }
 
-/* ---- Peers ------------------------------------------------------------------------------ */
+/* ---- Peers ---- */
 
 /* A few naps per transfer are enough to let every buffer on the way run full and empty. */
 enum { NAPS = 3 };
@@ -260,7 +260,7 @@ void peer_join(struct peer *peer)
 	peer->runs = false;
 }
 
-/* ---- Pairs of descriptors --------------------------------------------------------------- */
+/* ---- Pairs of descriptors ---- */
 
 void tcp_pair(int ret_fds[2])
 {

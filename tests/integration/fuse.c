@@ -58,7 +58,7 @@ static const struct file *find(const char *path)
 	return NULL;
 }
 
-/* ---- The server, a process of its own --------------------------------------------------- */
+/* ---- The server, a process of its own ---- */
 
 static int ready_fd;
 
@@ -187,7 +187,7 @@ static void run_mounted(void (*body)(void *))
 		FAIL("%s", failure);
 }
 
-/* ---- The flows -------------------------------------------------------------------------- */
+/* ---- The flows ---- */
 
 static const enum end_kind sinks[] = {END_FILE, END_MEMFD, END_PIPE,
 				      END_TCP,  END_UNIX,  END_NULL};

@@ -7,12 +7,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/net_tstamp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,8 +61,7 @@ static void read_all(int fd, unsigned char *to, size_t count)
 	}
 }
 
-/* ---- Pages are shared and not snapshotted --------------------------------------------------
- */
+/* ---- Pages are shared and not snapshotted ---- */
 
 static int writable_file(const char *path)
 {
@@ -270,8 +273,7 @@ TEST(a_file_that_fills_a_pipe_exactly_ends_without_a_reader)
 	in_child(3, full_pipe, NULL);
 }
 
-/* ---- No stall at the tail -----------------------------------------------------------------
- */
+/* ---- No stall at the tail ---- */
 
 struct listener {
 	pthread_t thread;
@@ -371,8 +373,7 @@ TEST(the_last_bytes_reach_a_tcp_peer_without_a_stall)
 	in_child(10, no_stall, NULL);
 }
 
-/* ---- A sink that dies while the source is idle ---------------------------------------------
- */
+/* ---- A sink that dies while the source is idle ---- */
 
 enum { IDLE_MS = 60 };
 
@@ -468,8 +469,301 @@ TEST(a_sink_that_dies_while_the_source_is_idle_is_noticed_without_spinning)
 	in_child(10, idle_death, NULL);
 }
 
-/* ---- Locks that others need ---------------------------------------------------------------
- */
+/* ---- POLLERR that is no death ---- */
+
+static void stamp(int socket, int flags)
+{
+	if (setsockopt(socket, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) != 0)
+		SKIP("no time stamps of what is sent: %s", strerror(errno));
+}
+
+static void start_stamps(int socket)
+{
+	stamp(socket, SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE |
+			      SOF_TIMESTAMPING_OPT_TSONLY | SOF_TIMESTAMPING_OPT_ID);
+}
+
+static void stop_stamps(int socket)
+{
+	struct msghdr news;
+	char space[512];
+
+	stamp(socket, 0);
+	do
+		news = (struct msghdr){.msg_control = space, .msg_controllen = sizeof(space)};
+	while (recvmsg(socket, &news, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0);
+}
+
+/* A socket with TX time stamps to tell has POLLERR, and its SO_ERROR is 0. */
+static void wait_for_noise(int socket)
+{
+	struct pollfd wait = {.fd = socket};
+	socklen_t length = sizeof(int);
+	int error = -1;
+
+	if (poll(&wait, 1, 500) != 1)
+		SKIP("the loopback interface gives no time stamps here");
+	CHECK_EQUAL(wait.revents, POLLERR);
+	CHECK(getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &length) == 0);
+	CHECK_EQUAL(error, 0);
+}
+
+/* Lets a flow without news wait for so long, by run or in a loop of steps and poll(2). */
+static int idle_for(struct fid_flow *flow, bool by_run, int ms, unsigned *ret_steps)
+{
+	double until = now() + ms / 1e3;
+	struct pollfd wait[2];
+	int result = FID_MORE;
+
+	if (by_run)
+		return fid_flow_run(flow, ms);
+	while (result > 0 && now() < until) {
+		result = fid_flow_step(flow, wait);
+		(*ret_steps)++;
+		if (result == FID_WAIT)
+			poll(wait, 2, (int)((until - now()) * 1e3) + 1);
+	}
+	return result > 0 ? -ETIMEDOUT : result;
+}
+
+static void pass(struct fid_flow *flow, int from, int to, size_t bytes)
+{
+	uint64_t before = fid_flow_receipt(flow)->bytes_out;
+
+	CHECK_EQUAL(write(from, content, bytes), bytes);
+	while (fid_flow_receipt(flow)->bytes_out < before + bytes)
+		CHECK_EQUAL(fid_flow_run(flow, 1), -ETIMEDOUT);
+	read_all(to, got, bytes);
+	CHECK(memcmp(got, content, bytes) == 0);
+}
+
+static void noisy_sink(void *argument)
+{
+	static const enum end_kind kinds[] = {END_PIPE, END_TCP, END_UNIX};
+	struct linger at_once = {.l_onoff = 1};
+
+	(void)argument;
+	fill();
+	for (int i = 0; i < 3; i++)
+		for (int how = 0; how < 8; how++) {
+			bool by_run = how & 1, nonblocking = how & 2, stays = how & 4;
+			struct fid_options options = {.size = sizeof(options)};
+			struct fid_flow *flow = NULL;
+			int source[2], sink[2], result;
+			unsigned steps = 0;
+			double cpu;
+
+			doing("%s to TCP with time stamps, %s, by %s, %s", end_name(kinds[i]),
+			      nonblocking ? "O_NONBLOCK" : "FID_NOWAIT",
+			      by_run ? "run" : "step", stays ? "to the end" : "for a while");
+			options.flags = nonblocking ? 0 : FID_NOWAIT;
+			open_sink(kinds[i], source);
+			tcp_pair(sink);
+			start_stamps(sink[1]);
+			if (nonblocking) {
+				CHECK(fcntl(source[0], F_SETFL, O_NONBLOCK) == 0);
+				CHECK(fcntl(sink[1], F_SETFL, O_NONBLOCK) == 0);
+			}
+			CHECK_EQUAL(fid_flow_new(&flow, source[0], sink[1], &options, NULL), 0);
+			pass(flow, source[1], sink[0], 10);
+			wait_for_noise(sink[1]);
+			cpu = cpu_seconds();
+			CHECK_EQUAL(idle_for(flow, by_run, 20, &steps), -ETIMEDOUT);
+			pass(flow, source[1], sink[0], 100);
+			CHECK_EQUAL(idle_for(flow, by_run, 20, &steps), -ETIMEDOUT);
+			cpu = cpu_seconds() - cpu;
+			if (cpu > 0.020)
+				FAIL("40 ms of idleness took %.0f ms of the processor",
+				     cpu * 1e3);
+			CHECK(steps < 50);
+			CHECK_EQUAL(fid_flow_receipt(flow)->demotions, 0);
+			/* Without noise it is watched again, after the next delivery. */
+			if (!stays) {
+				stop_stamps(sink[1]);
+				pass(flow, source[1], sink[0], 10);
+				CHECK_EQUAL(idle_for(flow, by_run, 5, &steps), -ETIMEDOUT);
+			}
+			setsockopt(sink[0], SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+			close(sink[0]);
+			if (stays)
+				CHECK_EQUAL(write(source[1], content, 10), 10);
+			result = idle_for(flow, by_run, 2000, &steps);
+			CHECK(result == -EPIPE || result == -ECONNRESET);
+			CHECK_EQUAL(fid_flow_receipt(flow)->error_side, FID_SIDE_SINK);
+			receipt_check(fid_flow_receipt(flow));
+			fid_flow_free(flow);
+			close(source[0]);
+			close(source[1]);
+			close(sink[1]);
+		}
+}
+
+TEST(a_sink_whose_error_queue_has_news_is_alive_and_its_death_is_noticed_later)
+{
+	test_seed();
+	in_child(5, noisy_sink, NULL);
+}
+
+static void *send_later(void *argument)
+{
+	int fd = *(int *)argument;
+
+	usleep(IDLE_MS * 1000);
+	if (write(fd, content + 5, 5) != 5)
+		abort();
+	close(fd);
+	return NULL;
+}
+
+static void small_to_noisy_sink(void *argument)
+{
+	(void)argument;
+	fill();
+	for (int with_receipt = 0; with_receipt < 2; with_receipt++) {
+		struct fid_options options = {.size = sizeof(options), .bytes_max = 100};
+		struct fid_receipt receipt;
+		int source[2], sink[2];
+		pthread_t thread;
+
+		doing("at most 100 bytes to TCP with time stamps");
+		CHECK(pipe2(source, O_CLOEXEC | O_NONBLOCK) == 0);
+		tcp_pair(sink);
+		start_stamps(sink[1]);
+		CHECK_EQUAL(write(source[1], content, 5), 5);
+		CHECK(pthread_create(&thread, NULL, send_later, &source[1]) == 0);
+		CHECK_EQUAL(
+			fid_copy(source[0], sink[1], &options, with_receipt ? &receipt : NULL),
+			10);
+		pthread_join(thread, NULL);
+		read_all(sink[0], got, 10);
+		CHECK(memcmp(got, content, 10) == 0);
+		wait_for_noise(sink[1]);
+		close(source[0]);
+		close(sink[0]);
+		close(sink[1]);
+	}
+}
+
+TEST(a_small_copy_goes_on_to_a_sink_whose_error_queue_has_news)
+{
+	test_seed();
+	in_child(3, small_to_noisy_sink, NULL);
+}
+
+static void noisy_source(void *argument)
+{
+	(void)argument;
+	fill();
+	for (int how = 0; how < 4; how++) {
+		bool by_run = how & 1, nonblocking = how & 2;
+		struct fid_options options = {.size = sizeof(options)};
+		struct fid_flow *flow = NULL;
+		int source[2], sink[2];
+		unsigned steps = 0;
+
+		doing("TCP with time stamps to a pipe, %s, by %s",
+		      nonblocking ? "O_NONBLOCK" : "FID_NOWAIT", by_run ? "run" : "step");
+		options.flags = nonblocking ? 0 : FID_NOWAIT;
+		tcp_pair(source);
+		CHECK(pipe2(sink, O_CLOEXEC | (nonblocking ? O_NONBLOCK : 0)) == 0);
+		start_stamps(source[0]);
+		if (nonblocking)
+			CHECK(fcntl(source[0], F_SETFL, O_NONBLOCK) == 0);
+		CHECK_EQUAL(write(source[0], content, 10), 10);
+		wait_for_noise(source[0]);
+		CHECK_EQUAL(fid_flow_new(&flow, source[0], sink[1], &options, NULL), 0);
+		for (int i = 0; i < 3; i++) {
+			CHECK_EQUAL(idle_for(flow, by_run, 10, &steps), -ETIMEDOUT);
+			pass(flow, source[1], sink[0], 100);
+		}
+		/* Nothing was refused: it was not ready, that is all. */
+		CHECK_EQUAL(fid_flow_receipt(flow)->demotions, 0);
+		CHECK_EQUAL(fid_flow_receipt(flow)->by_class[FID_USER_COPY], 0);
+		fid_flow_free(flow);
+		close(source[0]);
+		close(source[1]);
+		close(sink[0]);
+		close(sink[1]);
+	}
+}
+
+TEST(a_source_whose_error_queue_has_news_is_no_reason_for_a_copy)
+{
+	test_seed();
+	in_child(3, noisy_source, NULL);
+}
+
+/* ---- Files that wait ---- */
+
+static void waiting_file(void *argument)
+{
+	const char *path = argument;
+	struct fid_options options = {.size = sizeof(options), .timeout_ms = 100};
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	struct pollfd wait = {.fd = file, .events = POLLIN};
+	struct fid_flow *flow = NULL;
+	struct fid_receipt receipt;
+	double begin;
+
+	CHECK(null >= 0);
+	if (file < 0)
+		SKIP("%s cannot be opened: %s", path, strerror(errno));
+	lseek(file, 0, SEEK_END);
+	/* What waits there is somebody's: such a file is read once. */
+	if (poll(&wait, 1, 0) != 0)
+		SKIP("%s has something to read, which is not for a test", path);
+	doing("%s with a time-out of 100 ms", path);
+	begin = now();
+	CHECK_EQUAL(fid_copy(file, null, &options, &receipt), -ETIMEDOUT);
+	CHECK(now() - begin < 1);
+	doing("%s with FID_NOWAIT", path);
+	options.timeout_ms = 0;
+	options.flags = FID_NOWAIT;
+	CHECK_EQUAL(fid_flow_new(&flow, file, null, &options, NULL), 0);
+	CHECK(fid_flow_step(flow, NULL) > 0);
+	fid_flow_free(flow);
+	close(file);
+	close(null);
+}
+
+TEST(a_time_out_holds_for_dev_kmsg)
+{
+	in_child(2, waiting_file, (char[]){"/dev/kmsg"});
+}
+
+TEST(a_time_out_holds_for_proc_kmsg)
+{
+	in_child(2, waiting_file, (char[]){"/proc/kmsg"});
+}
+
+/* tracefs is not mounted everywhere; this mount goes with the process. */
+static void trace_pipe(void *argument)
+{
+	char *path = argument;
+
+	if (access(path, R_OK) != 0) {
+		const char *directory = scratch("tracing");
+
+		CHECK(mkdir(directory, 0700) == 0);
+		if (unshare(CLONE_NEWNS) != 0 ||
+		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+		    mount("none", directory, "tracefs", 0, NULL) != 0)
+			SKIP("tracefs is not mounted and cannot be (it needs root): %s",
+			     strerror(errno));
+		path = strdup(scratch("tracing/trace_pipe"));
+	}
+	waiting_file(path);
+	if (path != argument)
+		free(path);
+}
+
+TEST(a_time_out_holds_for_trace_pipe)
+{
+	in_child(2, trace_pipe, (char[]){"/sys/kernel/tracing/trace_pipe"});
+}
+
+/* ---- Locks that others need ---- */
 
 struct sleeper {
 	pthread_t thread;
@@ -610,8 +904,7 @@ TEST(another_process_with_the_same_pipe_never_waits_for_a_flow_that_sleeps)
 	in_child(8, shared_pipes, NULL);
 }
 
-/* ---- Idle flows hold nothing ---------------------------------------------------------------
- */
+/* ---- Idle flows hold nothing ---- */
 
 enum { FLOWS_WANTED = 10000, FLOWS_LEAST = 400 };
 

@@ -16,6 +16,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,7 +94,7 @@ static struct fid_flow *flow_of(int source, int sink, uint32_t set, uint32_t fla
 	return flow;
 }
 
-/* ---- The sink is full -------------------------------------------------------------------- */
+/* ---- The sink is full ---- */
 
 static const enum end_kind full_sources[] = {END_FILE, END_TMPFS, END_MEMFD,
 					     END_PIPE, END_TCP,   END_UNIX};
@@ -238,8 +240,7 @@ TEST(a_full_file_system_is_enospc_at_the_sink_and_nothing_is_lost)
 	in_child(10, small_file_system, NULL);
 }
 
-/* ---- A peer goes away ---------------------------------------------------------------------
- */
+/* ---- A peer goes away ---- */
 
 /* Reads so many bytes and then goes, with a reset where the kind has one. */
 struct quitter {
@@ -479,8 +480,7 @@ TEST(a_source_that_is_reset_is_named_and_what_it_sent_is_delivered)
 	in_child(10, source_goes, NULL);
 }
 
-/* ---- Signals ------------------------------------------------------------------------------
- */
+/* ---- Signals ---- */
 
 static const struct {
 	enum end_kind source;
@@ -581,8 +581,7 @@ TEST(a_signal_each_millisecond_loses_no_byte)
 	in_child(10, signal_storm, NULL);
 }
 
-/* ---- SIGPIPE ------------------------------------------------------------------------------
- */
+/* ---- SIGPIPE ---- */
 
 enum sigpipe_before {
 	IS_DEFAULT,
@@ -781,16 +780,19 @@ TEST(no_sigpipe_is_left_by_a_call_that_moved_some_bytes_before_it_broke)
 	in_child(10, partial_break, NULL);
 }
 
-/* ---- Budgets ------------------------------------------------------------------------------
- */
+/* ---- Budgets ---- */
+
+enum { PIPES_WANTED = 3000 };
+
+static int hoard[PIPES_WANTED][2];
 
 /* Takes pipes until this user's pages are gone: a new pipe then has two pages at most. */
-static unsigned exhaust_pipes(void)
+static unsigned exhaust_pipes(int (*pipes)[2])
 {
 	unsigned made = 0;
 
-	for (; made < 3000; made++) {
-		int ends[2];
+	for (; made < PIPES_WANTED; made++) {
+		int *ends = pipes[made];
 		int size;
 
 		if (pipe2(ends, O_CLOEXEC) != 0)
@@ -825,7 +827,7 @@ static void pipe_budget(void *argument)
 		SKIP("it needs root, to become a user without pipes of its own");
 	if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
 		SKIP("this root may not become another user: %s", strerror(errno));
-	made = exhaust_pipes();
+	made = exhaust_pipes(hoard);
 	if (made == 0)
 		SKIP("the user's budget of pipe pages has no end here");
 	CHECK_EQUAL(fid_probe(&facts, 0), 0);
@@ -862,6 +864,169 @@ TEST(flows_move_everything_past_the_budget_of_pipes)
 {
 	test_seed();
 	in_child(10, pipe_budget, NULL);
+}
+
+/* What the probe has found while there was none is a fact of that moment only. */
+static void budget_comes_back(void *argument)
+{
+	struct fid_options options = {.size = sizeof(options),
+				      .require = FID_REQUIRE_NO_USER_COPY};
+	struct fid_receipt receipt;
+	struct end source, sink;
+	struct fid_facts facts;
+	unsigned made;
+
+	(void)argument;
+	content_fill(content, sizeof(content), test_seed());
+	if (geteuid() != 0)
+		SKIP("it needs root, to become a user without pipes of its own");
+	if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
+		SKIP("this root may not become another user: %s", strerror(errno));
+	made = exhaust_pipes(hoard);
+	if (made == 0)
+		SKIP("the user's budget of pipe pages has no end here");
+	CHECK_EQUAL(fid_probe(&facts, 0), 0);
+	CHECK(facts.pipe_bytes_grown < 65536);
+	for (unsigned i = 0; i <= made; i++) {
+		close(hoard[i][0]);
+		close(hoard[i][1]);
+	}
+	doing("a socket to a file with a budget for pipes again");
+	end_open_source(&source, END_UNIX, content, BYTES, false);
+	end_open_sink(&sink, END_MEMFD, content, BYTES, false);
+	CHECK_EQUAL(fid_copy(source.fd, sink.fd, &options, &receipt), BYTES);
+	CHECK_EQUAL(receipt.by_method[FID_SPLICE_PIPE], BYTES);
+	end_close_source(&source);
+	CHECK_EQUAL(end_close_sink(&sink, content, BYTES, BYTES), BYTES);
+}
+
+TEST(a_budget_of_pipes_that_was_gone_and_came_back_is_used)
+{
+	test_seed();
+	in_child(5, budget_comes_back, NULL);
+}
+
+/* ---- A small stack ---- */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAS_LARGE_FRAMES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+	__has_feature(memory_sanitizer)
+#define HAS_LARGE_FRAMES 1
+#endif
+#endif
+#ifndef HAS_LARGE_FRAMES
+#define HAS_LARGE_FRAMES 0
+#endif
+
+static void *copy_on_small_stack(void *argument)
+{
+	const int *ends = argument;
+
+	CHECK_EQUAL(fid_copy(ends[0], ends[1], NULL, NULL), BYTES);
+	return NULL;
+}
+
+static void small_stack(void *argument)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	int ends[2];
+
+	(void)argument;
+	if (HAS_LARGE_FRAMES)
+		SKIP("this sanitizer needs more of the stack than fid does");
+	content_fill(content, sizeof(content), test_seed());
+	ends[0] = open(scratch("small-stack"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ends[1] = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	CHECK_EQUAL(write(ends[0], content, BYTES), BYTES);
+	CHECK_EQUAL(lseek(ends[0], 0, SEEK_SET), 0);
+	CHECK(pthread_attr_init(&attributes) == 0);
+	CHECK(pthread_attr_setstacksize(&attributes, (size_t)sysconf(_SC_THREAD_STACK_MIN) +
+							     (8 << 10)) == 0);
+	doing("fid_copy() in a thread with the smallest stack and 8 KiB");
+	CHECK(pthread_create(&thread, &attributes, copy_on_small_stack, ends) == 0);
+	pthread_join(thread, NULL);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+TEST(a_thread_with_a_small_stack_may_copy)
+{
+	test_seed();
+	in_child(3, small_stack, NULL);
+}
+
+/* ---- RWF_NOSIGNAL ---- */
+
+static unsigned pwritev2_calls;
+static bool pwritev2_is_old;
+
+/* Takes the place of the C library's, for the library as well. */
+ssize_t pwritev2(int fd, const struct iovec *segments, int count, off_t offset, int flags)
+{
+	pwritev2_calls++;
+	if (pwritev2_is_old) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	return syscall(SYS_pwritev2, fd, segments, count, (long)offset,
+		       sizeof(long) == 8 ? 0 : (long)(offset >> 32), flags);
+}
+
+/* The calls of pwritev2() that a copy of 4 bytes makes. */
+static unsigned calls_of_small_copy(int source, int sink)
+{
+	struct fid_options options = {.size = sizeof(options), .bytes_max = 4};
+
+	pwritev2_calls = 0;
+	CHECK_EQUAL(fid_copy(source, sink, &options, NULL), 4);
+	return pwritev2_calls;
+}
+
+static void nosignal_of_others(void *argument)
+{
+	int source = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	int comm = open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
+	struct fid_facts facts;
+	int ends[2];
+
+	(void)argument;
+	CHECK(pipe2(ends, O_CLOEXEC) == 0);
+	if (comm < 0)
+		SKIP("/proc/self/comm cannot be opened: %s", strerror(errno));
+	CHECK_EQUAL(fid_probe(&facts, 0), 0);
+	if (facts.write_nosignal != 0)
+		SKIP("this kernel has no RWF_NOSIGNAL");
+	CHECK_EQUAL(calls_of_small_copy(source, ends[1]), 1);
+	for (int i = 0; i < 3; i++)
+		calls_of_small_copy(source, comm);
+	CHECK_EQUAL(calls_of_small_copy(source, ends[1]), 1);
+	CHECK_EQUAL(calls_of_small_copy(source, ends[1]), 1);
+}
+
+TEST(a_file_that_takes_no_flags_says_nothing_about_those_that_do)
+{
+	in_child(2, nosignal_of_others, NULL);
+}
+
+static void nosignal_of_old_kernel(void *argument)
+{
+	int source = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	int sink = open(scratch("small"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	(void)argument;
+	pwritev2_is_old = true;
+	calls_of_small_copy(source, sink);
+	CHECK(pwritev2_calls > 0);
+	CHECK_EQUAL(calls_of_small_copy(source, sink), 0);
+	CHECK_EQUAL(calls_of_small_copy(source, sink), 0);
+}
+
+TEST(a_kernel_without_rwf_nosignal_is_asked_once)
+{
+	in_child(2, nosignal_of_old_kernel, NULL);
 }
 
 static void no_descriptor_left(void *argument)

@@ -256,7 +256,7 @@ TEST(reflink_counts_by_reference_where_the_file_system_has_it)
 	in_child(10, reflinks, NULL);
 }
 
-/* ---- Offsets ---------------------------------------------------------------------------- */
+/* ---- Offsets ---- */
 
 static void check_range(int fd, uint64_t at, const unsigned char *bytes, size_t count)
 {
@@ -482,7 +482,7 @@ TEST(pipes_of_the_caller_grow_only_when_asked)
 	in_child(5, growing_pipes, NULL);
 }
 
-/* ---- Time and signals ------------------------------------------------------------------- */
+/* ---- Time and signals ---- */
 
 static const struct {
 	enum fid_method method;

@@ -272,7 +272,7 @@ TEST(bytes_arrive_where_all_of_these_calls_are_refused)
 	all_errors(REFUSE_EVERYTHING);
 }
 
-/* ---- The probe -------------------------------------------------------------------------- */
+/* ---- The probe ---- */
 
 static void check_facts(const struct fid_facts *facts, const struct sandbox *sandbox)
 {

@@ -6,10 +6,12 @@
 #include "ends.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { THREADS = 8, ROUNDS = 12, BYTES = 700001 };
@@ -221,4 +223,121 @@ TEST(a_forked_child_shares_no_pipe_of_the_pool)
 {
 	test_seed();
 	in_child(20, fork_with_threads, NULL);
+}
+
+/* ---- A fork while other threads are at work ---- */
+
+enum { FORKS = 60, BUSY = 3 };
+
+static _Atomic bool stop;
+
+static void *probe_until_stopped(void *argument)
+{
+	struct fid_facts facts;
+
+	while (!stop)
+		fid_probe(&facts, argument != NULL);
+	return NULL;
+}
+
+static void *use_pool_until_stopped(void *argument)
+{
+	struct fid_options options = {
+		.size = sizeof(options), .routes = FID_ROUTE(FID_SPLICE_PIPE), .pool = shared};
+	struct fid_pool_stats stats;
+	int source = memfd_create("source", MFD_CLOEXEC);
+	int sink = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	CHECK(ftruncate(source, 20000) == 0);
+	while (!stop) {
+		CHECK_EQUAL(fid_pool_stats(shared, &stats), 0);
+		if (argument)
+			CHECK_EQUAL(lseek(source, 0, SEEK_SET), 0);
+		if (argument)
+			CHECK_EQUAL(fid_copy(source, sink, &options, NULL), 20000);
+	}
+	close(source);
+	close(sink);
+	return NULL;
+}
+
+/*
+ * Forks again and again while the threads run. A child that waits for a lock which nobody there
+ * will free is killed by its alarm.
+ */
+static void fork_while(void *(*run)(void *), int (*ask)(void))
+{
+	pthread_t threads[BUSY];
+
+	stop = false;
+	for (int i = 0; i < BUSY; i++)
+		CHECK(pthread_create(&threads[i], NULL, run, i == 0 ? &stop : NULL) == 0);
+	for (int i = 0; i < FORKS; i++) {
+		pid_t child = fork();
+		int status;
+
+		CHECK(child >= 0);
+		if (child == 0) {
+			signal(SIGALRM, SIG_DFL);
+			alarm(3);
+			_exit(ask());
+		}
+		status = reap(child);
+		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+			FAIL("child %d of %d hangs", i, FORKS);
+		CHECK_EQUAL(status, 0);
+	}
+	stop = true;
+	for (int i = 0; i < BUSY; i++)
+		pthread_join(threads[i], NULL);
+}
+
+static int ask_probe(void)
+{
+	struct fid_facts facts;
+
+	if (fid_probe(&facts, 0) != 0 || facts.pipe != 0)
+		return 1;
+	return fid_probe(&facts, 1) != 0 || facts.pipe != 0;
+}
+
+static void fork_and_probe(void *argument)
+{
+	(void)argument;
+	fork_while(probe_until_stopped, ask_probe);
+}
+
+TEST(a_child_forked_while_others_probe_may_probe)
+{
+	in_child(8, fork_and_probe, NULL);
+}
+
+static int ask_pool(void)
+{
+	struct fid_options options = {
+		.size = sizeof(options), .routes = FID_ROUTE(FID_SPLICE_PIPE), .pool = shared};
+	struct fid_pool_stats stats;
+	int source = memfd_create("source", MFD_CLOEXEC);
+	int sink = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (fid_pool_stats(shared, &stats) != 0 || ftruncate(source, 20000) != 0)
+		return 1;
+	if (fid_copy(source, sink, &options, NULL) != 20000)
+		return 2;
+	if (fid_pool_stats(shared, &stats) != 0 || stats.pipes_lent != 0)
+		return 3;
+	return fid_pool_free(shared) != NULL;
+}
+
+static void fork_and_use_pool(void *argument)
+{
+	(void)argument;
+	CHECK_EQUAL(fid_pool_new(&shared, NULL), 0);
+	fork_while(use_pool_until_stopped, ask_pool);
+	CHECK(fid_pool_free(shared) == NULL);
+}
+
+TEST(a_child_forked_while_others_use_a_pool_may_use_it)
+{
+	in_child(8, fork_and_use_pool, NULL);
 }

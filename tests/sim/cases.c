@@ -77,7 +77,7 @@ static void carry_out(struct transfer *transfer)
 	end(transfer);
 }
 
-/* ---- Ends ------------------------------------------------------------------------------- */
+/* ---- Ends ---- */
 
 TEST(a_sink_that_dies_ends_a_flow_whose_source_is_idle)
 {
@@ -106,6 +106,65 @@ TEST(a_sink_that_dies_ends_a_flow_whose_source_is_idle)
 				CHECK_EQUAL(transfer.last.error_side, FID_SIDE_SINK);
 				end(&transfer);
 			}
+	sim_free(sim);
+}
+
+/* Time stamps, MSG_ZEROCOPY and IP_RECVERR: POLLERR, and SO_ERROR is 0. */
+TEST(a_socket_whose_error_queue_has_news_is_neither_dead_nor_ready)
+{
+	struct sim *sim = sim_new();
+
+	for (int a = 0; a < STREAMS; a++)
+		for (int how = 0; how < 16; how++) {
+			struct transfer transfer = transfer_of(sim, NULL);
+			struct sim_object *source;
+			int flags = how & 1 ? O_NONBLOCK : 0;
+
+			from_stream(&transfer, streams[a], 50000, flags, SIM_END_CLOSE);
+			to_stream(&transfer, SIM_TCP, flags);
+			source = sim_object(sim, transfer.source);
+			source->producer.next_ns = sim->now_ns + 500 * MS;
+			source->noisy = how & 2 && streams[a] == SIM_TCP;
+			sim_object(sim, transfer.sink)->noisy = !source->noisy || how & 4;
+			transfer.options.flags = flags ? 0 : FID_NOWAIT;
+			CHECK_EQUAL(transfer_begin(&transfer), 0);
+			if (how & 8) {
+				CHECK_EQUAL(transfer_run(&transfer, -1), 0);
+			} else {
+				while (!transfer.is_over) {
+					transfer_step(&transfer);
+					/* A loop that backs off, since poll tells nothing. */
+					if (transfer.result == FID_WAIT)
+						sim_wait(sim, NULL, 0, 1);
+					transfer.idle_steps = 0;
+				}
+				CHECK_EQUAL(transfer.result, 0);
+			}
+			CHECK_EQUAL(transfer.last.bytes_out, 50000);
+			CHECK_EQUAL(transfer.last.demotions, 0);
+			end(&transfer);
+		}
+	sim_free(sim);
+}
+
+/* The same for a small copy, which has not looked what its sink is. */
+TEST(a_small_copy_to_a_socket_whose_error_queue_has_news_goes_on)
+{
+	struct sim *sim = sim_new();
+
+	for (int receipt = 0; receipt < 2; receipt++) {
+		struct transfer transfer = transfer_of(sim, NULL);
+
+		from_stream(&transfer, SIM_FIFO, 10, O_NONBLOCK, SIM_END_CLOSE);
+		to_stream(&transfer, SIM_TCP, O_NONBLOCK);
+		sim_object(sim, transfer.source)->producer.bytes_max = 5;
+		sim_object(sim, transfer.source)->producer.next_ns = sim->now_ns + 500 * MS;
+		sim_object(sim, transfer.sink)->noisy = true;
+		transfer.options.bytes_max = 100;
+		CHECK_EQUAL(transfer_copy(&transfer, receipt), 10);
+		fid_pool_free(transfer.pool);
+		sim_finish(sim);
+	}
 	sim_free(sim);
 }
 
@@ -173,7 +232,7 @@ TEST(a_file_that_just_fills_a_pipe_nobody_reads_is_done)
 	sim_free(sim);
 }
 
-/* ---- Time ------------------------------------------------------------------------------- */
+/* ---- Time ---- */
 
 TEST(a_run_that_times_out_is_intact_and_goes_on)
 {
@@ -227,7 +286,97 @@ TEST(an_interruption_is_told_once_and_only_when_asked_for)
 	sim_free(sim);
 }
 
-/* ---- Pages ------------------------------------------------------------------------------ */
+/*
+ * A flow with FID_NOWAIT on blocking descriptors, where nothing is ready until later. The call
+ * of number at, counted once it waits, is interrupted. Returns 0 if there is no such flow.
+ */
+static uint64_t interrupt_at(struct sim *sim, struct transfer *transfer, uint64_t at)
+{
+	uint64_t waits_from;
+
+	if (transfer_begin(transfer) != 0)
+		return 0;
+	while (transfer_step(transfer) == FID_MORE)
+		;
+	CHECK_EQUAL(transfer->result, FID_WAIT);
+	waits_from = sim->calls;
+	sim->fail_at = at ? waits_from + at : 0;
+	sim->fail_error = -EINTR;
+	for (int i = 0; i < 4; i++)
+		transfer_step(transfer);
+	sim->fail_at = 0;
+	transfer_finish(transfer);
+	CHECK_EQUAL(transfer->result, 0);
+	return waits_from;
+}
+
+/* From a stream that is empty for half a second, or into one that is full for so long. */
+static struct transfer slow_transfer(struct sim *sim, enum sim_kind kind, bool is_sink,
+				     uint32_t way, uint32_t flags)
+{
+	struct transfer transfer = transfer_of(sim, NULL);
+	uint64_t later = sim->now_ns + 500 * MS;
+
+	transfer.options.flags = FID_NOWAIT | flags;
+	transfer.options.routes = way;
+	transfer.faults = FAULT_ROUTES;
+	if (is_sink) {
+		from_file(&transfer, 300 * KIB, 0);
+		to_stream(&transfer, kind, 0);
+		sim_far(sim, transfer.sink)->consumer.next_ns = later;
+		return transfer;
+	}
+	from_stream(&transfer, kind, 50000, 0, SIM_END_CLOSE);
+	sim_object(sim, transfer.source)->producer.next_ns = later;
+	if (way == FID_ROUTE(FID_SPLICE))
+		to_stream(&transfer, SIM_FIFO, 0);
+	else
+		to_file(&transfer, 0);
+	return transfer;
+}
+
+/*
+ * poll(2) with a time-out of 0 answers EINTR when a signal is pending. That is no readiness: a
+ * call on a blocking descriptor after it could sleep for ever.
+ */
+TEST(a_poll_that_is_interrupted_has_found_nothing_ready)
+{
+	static const uint32_t ways[] = {0, FID_ROUTE(FID_READ_WRITE),
+					FID_ROUTE(FID_SPLICE_PIPE), FID_ROUTE(FID_SPLICE)};
+	struct sim *sim = sim_new();
+	uint8_t log[1024];
+	unsigned polls = 0;
+
+	for (int i = 0; i < STREAMS * 4 * 2 * 2; i++) {
+		enum sim_kind kind = streams[i % STREAMS];
+		uint32_t way = ways[i / STREAMS % 4];
+		bool is_sink = i / STREAMS / 4 % 2;
+		uint32_t flags = i / STREAMS / 4 / 2 ? FID_INTERRUPTIBLE : 0;
+		struct transfer transfer = slow_transfer(sim, kind, is_sink, way, flags);
+		uint64_t waits_from;
+
+		/* What is called while it waits is the same at each try. */
+		memset(log, 0, sizeof(log));
+		sim->log = log;
+		sim->log_size = sizeof(log);
+		waits_from = interrupt_at(sim, &transfer, 0);
+		sim->log = NULL;
+		end(&transfer);
+		for (uint64_t at = 1; waits_from && at < 16; at++) {
+			CHECK(waits_from + at < sizeof(log));
+			if (log[waits_from + at - 1] != SIM_POLL)
+				continue;
+			transfer = slow_transfer(sim, kind, is_sink, way, flags);
+			CHECK_EQUAL(interrupt_at(sim, &transfer, at), waits_from);
+			polls += sim->fail_call == SIM_POLL;
+			end(&transfer);
+		}
+	}
+	CHECK(polls > 50);
+	sim_free(sim);
+}
+
+/* ---- Pages ---- */
 
 /* H1: delivers a file to a sink whose peer reads only after the file was overwritten. */
 static uint64_t changed_bytes(struct sim *sim, enum sim_kind kind, uint32_t options)
@@ -287,7 +436,7 @@ TEST(a_source_that_changed_meanwhile_is_reported)
 	sim_free(sim);
 }
 
-/* ---- Kernels ---------------------------------------------------------------------------- */
+/* ---- Kernels ---- */
 
 /* H5: 200 segments of 100 bytes fill a pipe of 16 slots 13 times, and none is lost. */
 TEST(a_pipe_that_is_full_of_small_segments_loses_none)
@@ -557,7 +706,7 @@ TEST(an_empty_pipe_that_says_zero_is_not_the_end)
 	sim_free(sim);
 }
 
-/* ---- Signals ---------------------------------------------------------------------------- */
+/* ---- Signals ---- */
 
 /*
  * A blocking call that has moved some bytes when the sink's peer goes returns their count and
@@ -603,7 +752,7 @@ TEST(a_short_count_with_a_signal_behind_it_does_not_reach_the_caller)
 	sim_free(sim);
 }
 
-/* ---- Small and whole -------------------------------------------------------------------- */
+/* ---- Small and whole ---- */
 
 TEST(a_small_copy_by_limit_is_a_read_and_a_write)
 {

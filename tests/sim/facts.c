@@ -14,7 +14,7 @@
 
 enum { PIPE_BYTES_MAX = 1 << 20 };
 
-/* ---- Facts about a descriptor ----------------------------------------------------------- */
+/* ---- Facts about a descriptor ---- */
 
 static uint32_t mode_of(const struct sim_object *object)
 {
@@ -198,7 +198,7 @@ static int64_t sim_seek(struct fid_kernel *kernel, int fd, int64_t offset, int w
 	return result;
 }
 
-/* ---- Pipes ------------------------------------------------------------------------------ */
+/* ---- Pipes ---- */
 
 static int pipe_any(struct sim *sim, int ends[2])
 {
@@ -301,7 +301,7 @@ static int sim_close(struct fid_kernel *kernel, int fd)
 	return (int)sim_leave(sim, SIM_CLOSE, fd, -1, result);
 }
 
-/* ---- Readiness, time, memory, signals --------------------------------------------------- */
+/* ---- Readiness, time, memory, signals ---- */
 
 static int sim_poll(struct fid_kernel *kernel, struct pollfd *fds, size_t count, int timeout_ms)
 {
@@ -310,9 +310,6 @@ static int sim_poll(struct fid_kernel *kernel, struct pollfd *fds, size_t count,
 	uint64_t until = timeout_ms < 0 ? SIM_NEVER
 					: sim->now_ns + (uint64_t)timeout_ms * 1000000;
 
-	/* What does not sleep is not interrupted. */
-	if (result == -EINTR && timeout_ms == 0)
-		result = 0;
 	while (!result) {
 		result = sim_poll_now(sim, fds, count);
 		if (result || sim->now_ns >= until)

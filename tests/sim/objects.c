@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* ---- Descriptors ------------------------------------------------------------------------ */
+/* ---- Descriptors ---- */
 
 struct sim_object *sim_object_new(struct sim *sim, enum sim_kind kind)
 {
@@ -261,7 +261,7 @@ void sim_overwrite(struct sim *sim, int fd, uint64_t offset, uint64_t bytes)
 	object->modified_ns = sim->now_ns;
 }
 
-/* ---- What a sink must receive ----------------------------------------------------------- */
+/* ---- What a sink must receive ---- */
 
 void sim_expect(struct sim *sim, int fd, uint64_t position)
 {
@@ -352,7 +352,7 @@ static void oracle_drain(struct sim *sim, struct sim_object *object, struct sim_
 	}
 }
 
-/* ---- Peers ------------------------------------------------------------------------------ */
+/* ---- Peers ---- */
 
 void sim_peer_join(struct sim *sim, struct sim_object *object)
 {
@@ -527,7 +527,7 @@ void sim_settle(struct sim *sim)
 	}
 }
 
-/* ---- Readiness -------------------------------------------------------------------------- */
+/* ---- Readiness ---- */
 
 static short ready_pipe(const struct sim_object *object, const struct sim_fd *fd)
 {
@@ -558,7 +558,7 @@ static short ready_socket(struct sim *sim, const struct sim_object *object)
 		events |= POLLRDHUP;
 	if (object->write_shut && object->read_shut)
 		events |= POLLHUP;
-	if (object->pending_error)
+	if (object->pending_error || object->noisy)
 		events |= POLLERR;
 	return events;
 }

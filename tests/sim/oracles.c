@@ -463,7 +463,7 @@ TEST(calls_without_end_that_move_nothing_are_noticed)
 	check_wrong(spin, "spinning");
 }
 
-/* ---- Worlds ----------------------------------------------------------------------------- */
+/* ---- Worlds ---- */
 
 static struct fid_facts probed(struct sim_world world)
 {

@@ -9,7 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-/* ---- Sources ---------------------------------------------------------------------------- */
+/* ---- Sources ---- */
 
 bool sim_is_misaligned(const struct sim_fd *fd, uint64_t offset, uint64_t bytes,
 		       const void *memory)
@@ -176,7 +176,7 @@ static ssize_t sim_read(struct fid_kernel *kernel, int fd, void *to, size_t byte
 	return sim_leave(sim, SIM_READ, fd, -1, result);
 }
 
-/* ---- Sinks ------------------------------------------------------------------------------ */
+/* ---- Sinks ---- */
 
 /* Where a write to a regular file goes. */
 uint64_t sim_file_offset(const struct sim_port *port, const int64_t *offset)

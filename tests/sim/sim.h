@@ -188,8 +188,9 @@ struct sim_object {
 	uint64_t queue_bytes_max; /* of a socket or terminal */
 	uint32_t segment_bytes;   /* how a splice cuts it: one slot or more a segment */
 	int pending_error;        /* SO_ERROR */
-	bool write_shut;          /* the far end sends no more: end of file after the ring */
-	bool read_shut;           /* the far end reads no more */
+	bool noisy;      /* its error queue holds something: POLLERR, and SO_ERROR is 0 */
+	bool write_shut; /* the far end sends no more: end of file after the ring */
+	bool read_shut;  /* the far end reads no more */
 
 	/* As a sink: from so many accepted bytes on, splice and sendfile to it are refused. */
 	uint64_t refuses_from;

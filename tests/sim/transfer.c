@@ -381,7 +381,7 @@ int transfer_finish(struct transfer *transfer)
 	return transfer->result;
 }
 
-/* ---- The end ---------------------------------------------------------------------------- */
+/* ---- The end ---- */
 
 /* Whose error it was, as the simulator knows it. FID_SIDE_NONE: both are possible. */
 static enum fid_side side_of(const struct transfer *transfer, const struct sim_error *error)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fid.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -323,4 +324,39 @@ TEST(the_elapsed_time_of_a_flow_grows)
 	close(source[1]);
 	close(sink[0]);
 	close(sink[1]);
+}
+
+TEST(an_offset_into_a_sink_that_appends_is_einval_and_nothing_is_written)
+{
+	static const struct fid_options wishes[] = {
+		{.flags = FID_SINK_OFFSET},
+		{.flags = FID_SINK_OFFSET, .sink_offset = 2},
+		{.sink_offset = 2},
+	};
+	static const uint64_t limits[] = {4, 16384, 16385, 0};
+	int source = filled_memfd();
+	int sink = memfd_create("sink", MFD_CLOEXEC);
+	char path[64];
+	int appends;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", sink);
+	appends = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
+	CHECK(appends >= 0);
+	CHECK(write(sink, "0123456789", 10) == 10);
+	for (int i = 0; i < 24; i++) {
+		struct fid_options options = wishes[i % 3];
+		struct fid_receipt receipt = {0};
+
+		options.size = sizeof(options);
+		options.bytes_max = limits[i / 3 % 4];
+		CHECK_EQUAL(fid_copy(source, appends, &options, i < 12 ? &receipt : NULL),
+			    -EINVAL);
+		CHECK_EQUAL(receipt.bytes_in, 0);
+		CHECK_EQUAL(receipt.error_side, i < 12 ? FID_SIDE_SINK : FID_SIDE_NONE);
+		CHECK_EQUAL(lseek(source, 0, SEEK_CUR), 0);
+		CHECK_EQUAL(lseek(sink, 0, SEEK_END), 10);
+	}
+	close(source);
+	close(sink);
+	close(appends);
 }

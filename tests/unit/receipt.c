@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- A JSON reader that knows the grammar of RFC 8259 and nothing of fid ----------------- */
+/* ---- A JSON reader that knows the grammar of RFC 8259 and nothing of fid ---- */
 
 struct json {
 	const char *at;
@@ -191,7 +191,7 @@ TEST(the_json_reader_of_these_tests_refuses_what_is_not_json)
 	}
 }
 
-/* ---- Receipts --------------------------------------------------------------------------- */
+/* ---- Receipts ---- */
 
 static struct fid_receipt finished(void)
 {
