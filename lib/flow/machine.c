@@ -27,7 +27,9 @@ enum {
 	FAST_READS = 2,
 	SLOW_BYTES = 4 << 10, /* and transfers below this make it worth a copy again */
 	SLOW_READS = 4,
-	COPY_BYTES = 64 << 10,    /* a read while it is not known how fast a stream is */
+	COPY_BYTES = 64 << 10, /* a read while it is not known how fast a stream is */
+	FILLED_BYTES =
+		256 << 10, /* a reader that drains more at once does not hold the lock long */
 	BLOCKING_WRITE = 4 << 10, /* POLLOUT promises one page: pipe(7), PIPE_BUF */
 };
 
@@ -318,6 +320,21 @@ static size_t chunk_to_move(const struct fid_flow *flow)
 	return at_most(flow->end_expected - flow->receipt.bytes_in, chunk);
 }
 
+/*
+ * A splice from a file that moved less than it was asked for has filled the pipe. To call again
+ * at once would spin for the pipe's lock, which the reader holds while it copies, and then find
+ * room for a page or two; poll(2) sleeps without the lock until there is room, and finds more.
+ * To a reader of 64 KiB that halves the processor time, to one of 4 KiB it takes two thirds of
+ * it away and doubles the speed (measured on 6.18). An edge-triggered loop must see EAGAIN
+ * first, so with O_NONBLOCK a single step does not do it.
+ */
+static bool has_filled_sink(const struct fid_flow *flow, size_t moved, size_t want)
+{
+	return moved < want && moved <= FILLED_BYTES && flow->sink_end.kind == FID_KIND_PIPE &&
+	       !fid_kind_may_wait(flow->source_end.kind) &&
+	       (flow->running || !flow->sink_end.nonblocking);
+}
+
 static enum outcome move_at_once(struct fid_flow *flow)
 {
 	struct fid_kernel *kernel = flow->kernel;
@@ -329,6 +346,10 @@ static enum outcome move_at_once(struct fid_flow *flow)
 	enum fid_call call;
 	ssize_t moved;
 
+	if (flow->sink_filled) {
+		flow->sink_filled = false;
+		return fid_flow_wait_for_sink(flow);
+	}
 	if (rung->asks || fid_flow_must_ask_source(flow)) {
 		enum outcome asked = fid_flow_ask_source(flow);
 
@@ -368,6 +389,7 @@ static enum outcome move_at_once(struct fid_flow *flow)
 	}
 	fid_flow_taken(flow, (size_t)moved);
 	fid_flow_given(flow, rung->method, rung->class_, rung->stable, (size_t)moved);
+	flow->sink_filled = has_filled_sink(flow, (size_t)moved, want);
 	return MOVED;
 }
 

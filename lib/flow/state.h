@@ -36,6 +36,7 @@ struct fid_flow {
 	bool running;       /* within run, which watches the sink by itself */
 	bool copying;       /* a stream that is too slow for the pipe of its rung */
 	bool end_claimed;   /* a call said "end of file", and read() has not confirmed it */
+	bool sink_filled;   /* the pipe behind it was filled: poll before the next call */
 	bool sink_is_noisy; /* it has POLLERR and is well: it is not watched */
 	bool pipe_refused;  /* the sink does not splice: what the pipe holds is read out */
 	bool plain_write;   /* RWF_NOSIGNAL does not work on this sink */
