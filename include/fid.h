@@ -69,7 +69,7 @@ enum fid_class {
 	FID_CLASSES,
 };
 
-/* The ways to move bytes, in the order of the ladder. */
+/* The ways to move bytes, in the usual order of the ladder. */
 enum fid_method {
 	FID_REFLINK = 0,     /* ioctl(FICLONE): the sink shares the source's extents */
 	FID_COPY_FILE_RANGE, /* copy_file_range(2) */
@@ -362,9 +362,15 @@ FID_API int fid_flow_new(struct fid_flow **ret_flow, int source, int sink,
  * With FID_WAIT, wait[0] (the source) and wait[1] (the sink) are set for poll(2): step again
  * when either has any event. An entry with events == 0 is there for POLLERR and POLLHUP, so
  * that a sink that dies is noticed while the source is idle. Descriptors that poll(2) does not
- * know are never waited for. wait may be NULL; an edge-triggered loop needs no more than the
- * return value, since FID_WAIT is returned only after the kernel said EAGAIN. A call that does
- * not return FID_WAIT sets both descriptors in wait to -1.
+ * know are never waited for.
+ * A call that does not return FID_WAIT sets both descriptors in wait to -1.
+ *
+ * wait may be NULL; an edge-triggered loop needs no more than the return value, since on
+ * descriptors with O_NONBLOCK FID_WAIT comes only after the kernel said EAGAIN. It steps the
+ * flow again on any event of either descriptor (a sink that dies is one), and by itself after
+ * FID_MORE, since what is ready already makes no new edge. A socket whose error queue holds
+ * something (time stamps, MSG_ZEROCOPY) has POLLERR until the program reads it; as a sink it is
+ * not watched meanwhile, and as a source it makes poll(2) return at once.
  *
  * Returns FID_DONE, FID_MORE, FID_WAIT, -EINTR (see FID_INTERRUPTIBLE) or the error that ended
  * the flow, which further calls repeat.
@@ -376,6 +382,8 @@ FID_API int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2]);
  * makes one step. With any bound the flow behaves as with FID_NOWAIT from then on.
  *
  * Returns 0 when done, -ETIMEDOUT and -EINTR (the flow is intact), or the error that ended it.
+ * A connection may end with ETIMEDOUT as well; then, and only then, the receipt has it as
+ * error.
  */
 FID_API int fid_flow_run(struct fid_flow *flow, int timeout_ms);
 
