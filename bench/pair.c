@@ -154,10 +154,10 @@ static void print_comparison(const char *name, const struct summary *ratio, cons
 	json_open(name, '{');
 	json_text("to", to);
 	if (ratio->median == 0) {
-		printf("  %-26s  %-9s", "not measured", to);
+		printf("  %-26s  %s", "not measured", to);
 	} else {
-		printf("  %5.2f %5.2f-%-5.2f  %-7s  %-9s", ratio->median, ratio->low,
-		       ratio->high, verdict(ratio), to);
+		printf("  %5.2f %5.2f-%-5.2f  %-7s  %s", ratio->median, ratio->low, ratio->high,
+		       verdict(ratio), to);
 		json_summary("ratio", ratio);
 	}
 	json_close('}');
