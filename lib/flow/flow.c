@@ -160,14 +160,12 @@ static int choose(struct fid_flow *flow, const struct fid_options *options)
 	if (!known && options->require && flow->kernel == fid_linux())
 		known = fid_probe(&facts, 0) == 0;
 	fid_route(&flow->source_end, &flow->sink_end, options, known ? &facts : NULL,
-		  flow->examined ? expected_bytes(flow) : flow->bytes_max, &flow->ladder,
-		  refused);
+		  expected_bytes(flow), &flow->ladder, refused);
 	flow->copying = flow->ladder.start_small;
 	if (flow->ladder.count)
 		return 0;
-	flow->receipt.require_unmet = flow->required;
-	/* Between files the clone is what could have been; elsewhere the last way tells most.
-	 */
+	flow->receipt.require_unmet = flow->require != FID_REQUIRE_NOTHING;
+	/* Between files a clone could have been; elsewhere the last way tells most. */
 	if (flow->source_end.kind == FID_KIND_REGULAR &&
 	    flow->sink_end.kind == FID_KIND_REGULAR &&
 	    (!options->routes || options->routes & FID_ROUTE(FID_REFLINK)))
@@ -196,7 +194,6 @@ static void keep_options(struct fid_flow *flow, const struct fid_options *option
 	flow->nowait = options->flags & FID_NOWAIT;
 	flow->interruptible = options->flags & FID_INTERRUPTIBLE;
 	flow->stable = options->flags & FID_STABLE;
-	flow->required = options->require != FID_REQUIRE_NOTHING;
 	flow->routes = options->routes;
 	flow->require = (uint8_t)options->require;
 	flow->pipe_bytes = options->pipe_bytes;
@@ -205,7 +202,8 @@ static void keep_options(struct fid_flow *flow, const struct fid_options *option
 
 /*
  * A transfer of a few pages by limit is a read and a write, whatever the descriptors are: to
- * ask what they are would cost more calls than the transfer itself.
+ * ask what they are would cost more calls than the transfer itself. But pwrite(2) ignores the
+ * offset on a sink with O_APPEND, so a sink that is given one is looked at.
  */
 static bool is_plain(const struct fid_options *options)
 {
@@ -335,20 +333,18 @@ static int become_nowait(struct fid_flow *flow)
 	};
 	uint8_t method = fid_flow_rung(flow)->method;
 	bool copying = flow->copying;
-	int got = flow->examined ? 0 : examine(flow);
+	int got;
 
-	if (got < 0)
-		return got;
+	assert(flow->examined); /* only a fid_copy() without a time-out is not */
 	flow->nowait = true;
-	if (flow->receipt.bytes_held && flow->pipe.held && !flow->sink_end.nonblocking &&
+	if (flow->pipe.held && !flow->sink_end.nonblocking &&
 	    fid_kind_is_stream_socket(flow->sink_end.kind))
 		flow->pipe_refused = true;
 	got = choose(flow, &options);
 	if (got < 0)
 		return fid_flow_fail(flow, got, FID_SIDE_FID, FID_CALL_NONE);
 	flow->copying &= copying;
-	/* Go on with the same method; if it is one that sleeps, with the one that never does.
-	 */
+	/* Go on with the same method; if that one sleeps, with the one that never does. */
 	flow->rung = flow->ladder.count - 1;
 	for (uint32_t i = 0; i < flow->ladder.count; i++)
 		if (flow->ladder.rung[i].method == method)
@@ -389,17 +385,17 @@ static int wait_for(struct fid_flow *flow, int timeout_ms, uint32_t *idle)
 {
 	struct fid_kernel *kernel = flow->kernel;
 	struct pollfd *wait = flow->wait;
-	int got = *idle < IDLE_ROUNDS ? kernel->poll(kernel, wait, 2, timeout_ms)
-				      : back_off(flow, *idle, timeout_ms);
+	bool believed = *idle < IDLE_ROUNDS;
+	int got = believed ? kernel->poll(kernel, wait, 2, timeout_ms)
+			   : back_off(flow, *idle, timeout_ms);
 
 	if (got == -EINTR)
 		return flow->interruptible ? -EINTR : FID_MORE;
 	if (got < 0)
 		return fid_flow_fail(flow, got, FID_SIDE_FID, FID_CALL_POLL);
-	if (*idle < IDLE_ROUNDS && got == 0)
+	if (believed && got == 0)
 		return FID_MORE;
-	if (*idle < IDLE_ROUNDS && wait[1].revents && !wait[1].events &&
-	    !(wait[0].revents & ~POLLERR))
+	if (believed && wait[1].revents && !wait[1].events && !(wait[0].revents & ~POLLERR))
 		return fid_flow_sink_has_events(flow, wait[1].revents) == ENDED
 			       ? flow->receipt.error
 			       : FID_MORE;

@@ -178,8 +178,7 @@ static enum fid_side blame(struct fid_flow *flow, int error)
 	}
 	if (flow->source_end.kind == FID_KIND_PIPE)
 		return FID_SIDE_SINK;
-	/* Only a connection is reset, unreachable or timed out, and at most one end is one
-	 * here. */
+	/* Only a connection is reset or times out, and at most one end is one here. */
 	if (is_connection_error(error))
 		return fid_kind_is_stream_socket(flow->sink_end.kind) ? FID_SIDE_SINK
 								      : FID_SIDE_SOURCE;
@@ -231,7 +230,7 @@ static enum outcome exhaust(struct fid_flow *flow, int error, enum fid_call call
 		side = blame(flow, error);
 	else if (!side)
 		side = FID_SIDE_FID;
-	flow->receipt.require_unmet = flow->required;
+	flow->receipt.require_unmet = flow->require != FID_REQUIRE_NOTHING;
 	flow->exhausted = true;
 	return fid_flow_end(flow, error, side, call);
 }
@@ -440,7 +439,6 @@ enum outcome fid_flow_ask_source(struct fid_flow *flow)
 	return outcome == WAITING ? fid_flow_source_is_empty(flow) : outcome;
 }
 
-/* What to do after a call returned error; waiter is the side that EAGAIN means. */
 enum outcome fid_flow_on_error(struct fid_flow *flow, enum fid_method method, int error,
 			       enum fid_call call, enum fid_side side, enum fid_side waiter)
 {

@@ -14,10 +14,8 @@
 #include "flow/machine.h"
 #include "flow/judge.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -27,16 +25,14 @@ enum {
 	FAST_READS = 2,
 	SLOW_BYTES = 4 << 10, /* and transfers below this make it worth a copy again */
 	SLOW_READS = 4,
-	COPY_BYTES = 64 << 10, /* a read while it is not known how fast a stream is */
-	FILLED_BYTES =
-		256 << 10, /* a reader that drains more at once does not hold the lock long */
+	COPY_BYTES = 64 << 10,    /* a read while it is not known how fast a stream is */
+	FILLED_BYTES = 256 << 10, /* who drains more at once does not hold the lock long */
 	BLOCKING_WRITE = 4 << 10, /* POLLOUT promises one page: pipe(7), PIPE_BUF */
 };
 
 static unsigned splice_flags(const struct fid_flow *flow)
 {
-	/* Never SPLICE_F_MORE: with nothing to follow it delays the tail by 200 ms (measured).
-	 */
+	/* Never SPLICE_F_MORE: with nothing to follow it delays the tail by 200 ms. */
 	return flow->nowait ? SPLICE_F_NONBLOCK : 0;
 }
 

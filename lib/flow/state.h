@@ -43,17 +43,15 @@ struct fid_flow {
 	bool timed;         /* somebody will read the receipt's elapsed_ns */
 	bool ended;
 	bool exhausted;      /* the last rung was refused */
-	bool required;       /* options.require is not "nothing" */
 	bool stable;         /* FID_STABLE */
-	uint8_t require;     /* the option, for a second choice */
-	uint32_t routes;     /* likewise */
+	uint8_t require;     /* the option, an enum fid_require */
+	uint32_t routes;     /* options that a second choice needs */
 	uint64_t pipe_bytes; /* likewise */
 	uint8_t pace;        /* consecutive reads that speak for a change of mind */
 	uint8_t stalls;
 	struct pollfd wait[2];
 
-	uint64_t end_expected; /* bytes_in at which a regular source should end; UINT64_MAX:
-				  never */
+	uint64_t end_expected; /* bytes_in where a regular source should end, or UINT64_MAX */
 	int64_t source_start;  /* its offset at the start */
 	int64_t source_size;   /* as they were at the start, to see a change */
 	int64_t source_modified_ns;

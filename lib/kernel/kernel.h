@@ -31,7 +31,6 @@ struct fid_stat {
 	uint64_t inode;
 	uint64_t rdevice;
 	int64_t size;
-	int64_t blocks;
 	int64_t modified_ns;
 	int64_t changed_ns;
 };

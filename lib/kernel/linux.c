@@ -178,7 +178,6 @@ static int linux_stat(struct fid_kernel *kernel, int fd, struct fid_stat *ret_st
 		.inode = stat.st_ino,
 		.rdevice = stat.st_rdev,
 		.size = stat.st_size,
-		.blocks = stat.st_blocks,
 		.modified_ns = nanoseconds(stat.st_mtim),
 		.changed_ns = nanoseconds(stat.st_ctim),
 	};

@@ -68,7 +68,6 @@ static int sim_stat(struct fid_kernel *kernel, int fd, struct fid_stat *ret_stat
 			.inode = object->inode,
 			.rdevice = rdevice_of(object),
 			.size = object->size_told >= 0 ? object->size_told : (int64_t)size,
-			.blocks = (int64_t)((size + 511) / 512),
 			.modified_ns = (int64_t)object->modified_ns,
 			.changed_ns = (int64_t)object->modified_ns,
 		};
