@@ -284,6 +284,21 @@ void tcp_pair(int ret_fds[2])
 	close(listener);
 }
 
+void stream_pair(enum end_kind kind, int fds[2])
+{
+	switch (kind) {
+	case END_PIPE:
+		CHECK(pipe2(fds, O_CLOEXEC) == 0);
+		break;
+	case END_TCP:
+		tcp_pair(fds);
+		break;
+	default:
+		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+		break;
+	}
+}
+
 void pty_pair(int *ret_master, int *ret_slave)
 {
 	struct termios raw;

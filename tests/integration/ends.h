@@ -108,6 +108,10 @@ size_t end_close_sink(struct end *sink, const unsigned char *bytes, size_t count
 /* A connected pair of stream sockets on the loopback interface. */
 void tcp_pair(int ret_fds[2]);
 
+/* A pipe, or a connected pair of END_TCP or END_UNIX sockets: fds[0] is read, fds[1] written.
+ */
+void stream_pair(enum end_kind kind, int fds[2]);
+
 /* A terminal that passes on bytes as they are. */
 void pty_pair(int *ret_master, int *ret_slave);
 

@@ -95,18 +95,9 @@ static void open_sink(enum end_kind kind, int fds[2])
 {
 	int size = 1 << 20;
 
-	switch (kind) {
-	case END_PIPE:
-		CHECK(pipe2(fds, O_CLOEXEC) == 0);
-		break;
-	case END_TCP:
-		tcp_pair(fds);
-		break;
-	default:
-		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+	stream_pair(kind, fds);
+	if (kind == END_UNIX)
 		setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-		break;
-	}
 }
 
 static void overwrites(void *argument)

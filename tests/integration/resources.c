@@ -286,17 +286,7 @@ static int sink_with_quitter(enum end_kind kind, size_t after, struct quitter *q
 {
 	int fds[2];
 
-	switch (kind) {
-	case END_PIPE:
-		CHECK(pipe2(fds, O_CLOEXEC) == 0);
-		break;
-	case END_TCP:
-		tcp_pair(fds);
-		break;
-	default:
-		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-		break;
-	}
+	stream_pair(kind, fds);
 	*quitter = (struct quitter){.fd = fds[0], .after = after};
 	CHECK(pthread_create(&quitter->thread, NULL, read_and_quit, quitter) == 0);
 	return fds[1];
@@ -640,17 +630,7 @@ static int dead_sink(enum end_kind kind)
 	char byte;
 	int fds[2];
 
-	switch (kind) {
-	case END_PIPE:
-		CHECK(pipe2(fds, O_CLOEXEC) == 0);
-		break;
-	case END_TCP:
-		tcp_pair(fds);
-		break;
-	default:
-		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-		break;
-	}
+	stream_pair(kind, fds);
 	reset(fds[0]);
 	/* The first answer of a reset socket is ECONNRESET; only the next one is EPIPE. */
 	if (kind == END_TCP)
