@@ -16,7 +16,8 @@
  * - Descriptors are borrowed. fid never closes them and never changes their flags (O_NONBLOCK,
  *   O_APPEND, ...). It uses and moves their file offsets as read(2) and write(2) would, unless
  *   an offset is given, which leaves the descriptor's own offset alone.
- * - No call raises SIGPIPE in the caller; a sink without a reader is -EPIPE.
+ * - No call raises SIGPIPE in the caller; a sink without a reader is -EPIPE. Only the three
+ *   calls themselves (fid_splice() and so on) raise it, as the kernel does, unless told not to.
  * - Options begin with their size. A shorter structure than this library's is filled with
  *   zeros, a longer one (up to 4096 bytes) is taken if what this library does not know is zero,
  *   else it is -E2BIG. An unknown flag is -EINVAL. Zero always means "the default".
@@ -76,7 +77,9 @@ enum fid_method {
 	FID_SENDFILE,        /* sendfile(2) */
 	FID_SPLICE,          /* splice(2) straight from the source to the sink; one is a pipe */
 	FID_SPLICE_PIPE,     /* splice(2) into a private pipe, and out of it */
-	FID_READ_WRITE,      /* read(2) and write(2) */
+	FID_READ_WRITE,      /* read(2) and write(2), or write(2) alone from memory */
+	FID_TEE,             /* tee(2) into a fan's sink, which is a pipe */
+	FID_VMSPLICE,        /* vmsplice(2) of memory into a pipe */
 	FID_METHODS,
 };
 
@@ -84,8 +87,9 @@ enum fid_method {
 #define FID_CLASSES_MAX 4
 #define FID_METHODS_MAX 8
 
-/* A set of methods, for fid_options.routes. */
+/* A set of methods, for fid_options.routes: of those up to FID_READ_WRITE. */
 #define FID_ROUTE(method) (1u << (method))
+#define FID_ROUTES (FID_READ_WRITE + 1)
 
 /* The call that a receipt names. */
 enum fid_call {
@@ -102,6 +106,8 @@ enum fid_call {
 	FID_CALL_SPLICE,
 	FID_CALL_READ,
 	FID_CALL_WRITE,
+	FID_CALL_TEE,
+	FID_CALL_VMSPLICE,
 	FID_CALLS,
 };
 
@@ -145,7 +151,9 @@ struct fid_facts {
 				       */
 	uint64_t pipe_bytes;          /* capacity of a new pipe */
 	uint64_t pipe_bytes_grown;    /* capacity after asking for 1 MiB */
-	uint64_t reserved[8];
+	uint32_t huge_pages;          /* 1: 2 MiB of new memory come as one page */
+	int32_t memory_seal;          /* a memfd that nobody can write any more */
+	uint64_t reserved[7];
 };
 
 /*
@@ -211,6 +219,104 @@ FID_API int fid_pool_stats(struct fid_pool *pool, struct fid_pool_stats *ret_sta
  * is taken. Returns NULL.
  */
 FID_API struct fid_pool *fid_pool_free(struct fid_pool *pool);
+
+/* ---- The three calls ---- */
+
+/*
+ * splice(2), tee(2) and vmsplice(2), with the arguments and the meaning that their manual pages
+ * give them, and these differences:
+ *
+ * - They return bytes, 0 at end of file, or -errno.
+ * - A length of any size is taken; at most 0x7ffff000 bytes move at once. vmsplice takes any
+ *   number of segments, beyond IOV_MAX as well, and sleeps at most before the first byte.
+ * - Where the call is refused with EPERM, ENOSYS or EOPNOTSUPP (a container's seccomp filter,
+ *   gVisor, a kernel to come), something else does the same if it can be done without losing a
+ *   byte and without a difference in meaning; else the refusal is returned. fid_splice(3) has
+ *   the table. No stand-in takes a byte that it cannot put somewhere.
+ * - SPLICE_F_GIFT is a hint: a kernel that refuses the flag is asked again without it.
+ * - splice that returns 0 before the end is found out: an empty pipe on gVisor is -EAGAIN, a
+ *   file of a wrong size on FUSE goes on, and its EIO is reported.
+ *
+ * An error comes before anything has moved. As the kernel does, they raise SIGPIPE together
+ * with -EPIPE, unless flags have FID_NOSIGNAL, which costs two more system calls (0.5 us). A
+ * stand-in that has nothing to write to a pipe without a reader returns -EPIPE and raises none.
+ *
+ * Flags: SPLICE_F_MOVE, SPLICE_F_NONBLOCK, SPLICE_F_MORE, SPLICE_F_GIFT of <fcntl.h>, and
+ * FID_NOSIGNAL. SPLICE_F_NONBLOCK does not cover a socket or a terminal: set O_NONBLOCK on it.
+ *
+ * A stand-in that reads a pipe looks first (tee(2)) and takes then, so a pipe that another
+ * process or thread reads at the same time is not for stand-ins.
+ *
+ * Threads: any.
+ */
+#define FID_NOSIGNAL 0x10000u
+
+/*
+ * Moves at most bytes from source to sink; one of them is a pipe. An offset, where one is
+ * given, is where to begin in an end that is no pipe; it is moved on by what moved, and the
+ * descriptor's own stays.
+ *
+ * Returns the bytes moved, 0 at end of file or when bytes is 0, or -EAGAIN (with
+ * SPLICE_F_NONBLOCK or O_NONBLOCK), -EBADF, -EINVAL (no pipe, twice the same pipe, O_APPEND, a
+ * kind or file system that does not splice, an unknown flag), -ESPIPE (an offset for a pipe or
+ * for what does not seek), -EPIPE, -ENOMEM, -EINTR, or what reading and writing may say.
+ * The sink may hold references to the source's pages afterwards (FID_STABLE).
+ */
+FID_API ssize_t fid_splice(int source, int64_t *source_offset, int sink, int64_t *sink_offset,
+			   size_t bytes, unsigned flags);
+
+/*
+ * Gives at most bytes of what is in the pipe source to the pipe sink, and takes none away.
+ * There is no stand-in: one cannot look into a pipe without tee(2). A stash has one.
+ *
+ * Returns the bytes given, 0 when source is empty and has no writer or when bytes is 0, or
+ * -EAGAIN, -EBADF, -EINVAL (not two different pipes, an unknown flag), -EPIPE, -ENOMEM, -EINTR,
+ * or the refusal.
+ */
+FID_API ssize_t fid_tee(int source, int sink, size_t bytes, unsigned flags);
+
+struct iovec;
+
+/*
+ * The write end of a pipe: gives it the memory of the segments. This kernel may pass on
+ * references to the pages (fid_probe() tells): whoever writes to the memory afterwards changes
+ * what the reader gets, for as long as anybody downstream holds it, which nobody can tell.
+ * struct fid_memory knows the ways to live with that. The read end: fills the memory; always a
+ * copy. The call knows nothing of O_NONBLOCK (measured on 6.18): SPLICE_F_NONBLOCK counts.
+ *
+ * Returns the bytes moved, fewer than asked for when the pipe is full or empty after some; 0 at
+ * end of file; or -EAGAIN, -EBADF (no pipe), -EFAULT, -EINVAL (a segment above SSIZE_MAX, an
+ * unknown flag), -ENOMEM, -EPIPE, -EINTR.
+ */
+FID_API ssize_t fid_vmsplice(int pipe, const struct iovec *segments, size_t count,
+			     unsigned flags);
+
+/*
+ * A stash stands before one source (a pipe, a socket, a terminal) whose bytes must be taken to
+ * be moved, since the kernel refuses splice and tee. It keeps what was taken and could not be
+ * delivered, and gives that first. All reading of the source must go through its stash: then
+ * tee can be had, too. Where the kernel does not refuse, a stash is empty and costs nothing.
+ */
+struct fid_stash;
+
+/*
+ * Makes a stash before source, which is borrowed. Returns 0, -EBADF, -ENOMEM, -EINVAL.
+ */
+FID_API int fid_stash_new(struct fid_stash **ret_stash, int source);
+
+/* fid_splice() and fid_tee() from the stash's source; at most 256 KiB at once wait in it. */
+FID_API ssize_t fid_stash_splice(struct fid_stash *stash, int sink, int64_t *sink_offset,
+				 size_t bytes, unsigned flags);
+FID_API ssize_t fid_stash_tee(struct fid_stash *stash, int sink, size_t bytes, unsigned flags);
+
+/* How many bytes it holds. poll(2) does not know of them. */
+FID_API size_t fid_stash_bytes(const struct fid_stash *stash);
+
+/* Hands over bytes that it holds, oldest first. Returns how many, 0 when it holds none. */
+FID_API ssize_t fid_stash_salvage(struct fid_stash *stash, void *buffer, size_t capacity);
+
+/* Ends it; what it holds is lost. NULL is taken. Returns NULL. */
+FID_API struct fid_stash *fid_stash_free(struct fid_stash *stash);
 
 /* ---- Flows: one direction between two descriptors ---- */
 
@@ -407,6 +513,236 @@ FID_API const struct fid_receipt *fid_flow_receipt(struct fid_flow *flow);
  * NULL is taken. Returns NULL.
  */
 FID_API struct fid_flow *fid_flow_free(struct fid_flow *flow);
+
+/* ---- Memory: who may write these bytes again, and when ---- */
+
+/*
+ * A way from this process' memory into a descriptor. What differs between the modes is who may
+ * write the bytes again, and when, without changing what somebody downstream still reads. No
+ * mode promises that memory is free again once a pipe was drained: a second pipe or a socket
+ * may still refer to the pages, and no kernel tells (measured on 6.18).
+ */
+enum fid_memory_mode {
+	/*
+	 * write(2). The caller fills what reserve gives; committed bytes are fid's, and nobody
+	 * downstream ever refers to them. The default, since nothing beats it everywhere.
+	 */
+	FID_MEMORY_COPY = 0,
+	/*
+	 * By reference, on pages that nobody will write again: fid hands out slabs of 2 MiB,
+	 * sends them and drops the pages (MADV_DONTNEED), so that the next bytes are written to
+	 * new ones. It pays with huge pages and from 16 KiB a step on; otherwise it copies,
+	 * and the receipt says why. The caller may not touch bytes after their commit.
+	 */
+	FID_MEMORY_FRESH,
+	/*
+	 * By reference, on memory that nobody can write: a memfd, filled once and sealed.
+	 * It may be sent any number of times, to any number of sinks.
+	 */
+	FID_MEMORY_CONST,
+	/*
+	 * By reference, the caller's own memory. UNSAFE: whoever writes to it or reuses it,
+	 * ever, may change bytes that were sent, without any error anywhere. fid_memory(3)
+	 * shows what that looks like. Safe for memory that is never written again.
+	 */
+	FID_MEMORY_LEND,
+	FID_MEMORY_MODES,
+};
+
+struct fid_memory;
+
+struct fid_memory_options {
+	size_t size;           /* sizeof(struct fid_memory_options) */
+	uint32_t flags;        /* FID_NOWAIT, FID_INTERRUPTIBLE */
+	uint32_t mode;         /* enum fid_memory_mode */
+	uint64_t bytes_max;    /* FID_MEMORY_CONST: room for so many; default 2 MiB */
+	struct fid_pool *pool; /* borrowed until it is freed; NULL: one of the process */
+};
+
+/* The longest piece that fid_memory_reserve() gives at once. */
+#define FID_MEMORY_RESERVE_MAX ((size_t)256 << 10)
+
+/*
+ * Makes one. By reference bytes go into a pipe only; to any other sink they are copied. sink is
+ * borrowed until fid_memory_free(); with FID_MEMORY_CONST it may be -1, for use through
+ * fid_memory_descriptor() alone.
+ *
+ * Returns 0, -EBADF, -EINVAL, -E2BIG, -ENOMEM, or for FID_MEMORY_CONST what memfd_create(2) and
+ * ftruncate(2) say.
+ */
+FID_API int fid_memory_new(struct fid_memory **ret_memory, int sink,
+			   const struct fid_memory_options *options);
+
+/*
+ * FID_MEMORY_COPY, _FRESH, and _CONST before the seal: gives room for at least bytes (0: one)
+ * at *ret_at, to be filled and committed. A later reserve takes an uncommitted one back.
+ *
+ * Returns the size of the room, at least bytes; -EMSGSIZE above FID_MEMORY_RESERVE_MAX;
+ * -EAGAIN when committed bytes must be delivered first (step or run); -ENOSPC when a constant
+ * is full; -ENOMEM; -EINVAL in the other modes; or the error that ended it.
+ */
+FID_API ssize_t fid_memory_reserve(struct fid_memory *memory, size_t bytes, void **ret_at);
+
+/*
+ * The first bytes of what was reserved are filled. They are fid's from now on, and are sent, in
+ * order, by the next step or run. Returns 0, or -EINVAL for more than was reserved.
+ */
+FID_API int fid_memory_commit(struct fid_memory *memory, size_t bytes);
+
+/* FID_MEMORY_CONST: what was committed is all, and can never change again. 0 or -errno. */
+FID_API int fid_memory_seal(struct fid_memory *memory);
+
+/*
+ * FID_MEMORY_CONST after the seal: a descriptor of the constant, for fid_copy() from it to any
+ * sink (give a source_offset: its own offset is shared by all who use it). It belongs to the
+ * memory. Or -EINVAL.
+ */
+FID_API int fid_memory_descriptor(const struct fid_memory *memory);
+
+/*
+ * FID_MEMORY_CONST after the seal: step and run send these bytes of the constant. Returns 0,
+ * -EINVAL beyond its end, -EAGAIN while earlier ones are not delivered, or the error that ended
+ * it.
+ */
+FID_API int fid_memory_queue(struct fid_memory *memory, uint64_t offset, uint64_t bytes);
+
+/*
+ * FID_MEMORY_LEND: step and run send the segments' memory, which the caller never writes again.
+ * The array itself is copied. Returns 0, -EINVAL, -EAGAIN while earlier ones are not delivered,
+ * -ENOMEM, or the error that ended it.
+ */
+FID_API int fid_memory_lend(struct fid_memory *memory, const struct iovec *segments,
+			    size_t count);
+
+/*
+ * Step and run as with flows: step sends what it can and returns FID_DONE when all is
+ * delivered, FID_MORE, FID_WAIT with *wait set for poll(2), or -errno; it does not sleep with
+ * FID_NOWAIT or when the sink has O_NONBLOCK. wait may be NULL. run goes on until all is
+ * delivered; timeout_ms -1 waits for ever.
+ *
+ * Errors: -EPIPE and whatever write(2) says of the sink; -EFAULT, side "source", for lent
+ * memory that is not there; -ETIMEDOUT and -EINTR (FID_INTERRUPTIBLE), after which it may go
+ * on. Any other error ends it.
+ */
+FID_API int fid_memory_step(struct fid_memory *memory, struct pollfd *wait);
+FID_API int fid_memory_run(struct fid_memory *memory, int timeout_ms);
+
+/*
+ * Hands over committed bytes that were not delivered, as fid_flow_salvage() does. Lent memory
+ * is the caller's own: -EINVAL, and bytes_out of the receipt tells how far it came.
+ */
+FID_API ssize_t fid_memory_salvage(struct fid_memory *memory, void *buffer, size_t capacity);
+
+/*
+ * The account, as of a flow: bytes_in were committed, queued or lent. by_method tells
+ * FID_VMSPLICE from FID_READ_WRITE, demotion[] and reason why.
+ */
+FID_API const struct fid_receipt *fid_memory_receipt(struct fid_memory *memory);
+
+/* Ends it. Pages that somebody downstream refers to live on there. NULL is taken. Returns NULL.
+ */
+FID_API struct fid_memory *fid_memory_free(struct fid_memory *memory);
+
+/* ---- Fans: one source, many sinks ---- */
+
+/*
+ * A fan gives each byte of one source to each of up to 1,024 sinks. Pipes get references
+ * (tee(2)); other sinks are served from a private pipe each; whoever cannot splice gets a copy.
+ * A sink that breaks ends alone, with its own receipt. The source must have no other reader.
+ */
+struct fid_fan;
+
+#define FID_FAN_SINKS_MAX 1024
+
+/* The whole fan ends when one sink fails. */
+#define FID_FAN_STOP 0x80u
+
+struct fid_fan_options {
+	size_t size;            /* sizeof(struct fid_fan_options) */
+	uint32_t flags;         /* FID_STABLE, FID_NOWAIT, FID_INTERRUPTIBLE, FID_LIMIT_ZERO,
+				 * FID_SOURCE_OFFSET, FID_GROW_PIPES, FID_FAN_STOP */
+	uint32_t routes;        /* as in struct fid_options; FID_READ_WRITE alone only copies */
+	uint64_t bytes_max;     /* as in struct fid_options */
+	uint64_t source_offset; /* likewise */
+	uint64_t pipe_bytes;    /* capacity to ask for private pipes; default 1 MiB */
+	struct fid_pool *pool;  /* borrowed until the fan is freed; NULL: one of the process */
+};
+
+/* What to do about a sink that the others have to wait for. */
+enum fid_slow {
+	FID_SLOW_WAIT = 0, /* all go at its pace */
+	FID_SLOW_DROP,     /* it ends with -ETIMEDOUT when it took nothing for stall_ms */
+	FID_SLOW_SPILL,    /* what it does not take goes to a file, and from there to it */
+};
+
+struct fid_fan_sink_options {
+	size_t size;      /* sizeof(struct fid_fan_sink_options) */
+	uint32_t flags;   /* FID_SINK_OFFSET */
+	uint32_t on_slow; /* enum fid_slow */
+	/*
+	 * FID_SLOW_DROP: 0 is 1000. FID_SLOW_SPILL: how long a sink whose file is full may take
+	 * nothing before it is dropped; 0 waits for ever.
+	 */
+	uint32_t stall_ms;
+	/* FID_SLOW_SPILL: a regular file, open to read and write, the fan's until it is freed.
+	 */
+	int32_t spill;
+	uint64_t spill_bytes_max; /* its size at most; default 1 GiB */
+	uint64_t sink_offset;
+};
+
+/* What to wait for: poll(fds, count, timeout_ms), then step again. Storage of the fan. */
+struct fid_fan_wait {
+	struct pollfd *fds;
+	size_t count;
+	int timeout_ms; /* -1: none */
+};
+
+/*
+ * Makes a fan without sinks. source is borrowed until fid_fan_free(). Returns 0, -EBADF,
+ * -ESPIPE, -EINVAL, -E2BIG, -ENOMEM.
+ */
+FID_API int fid_fan_new(struct fid_fan **ret_fan, int source,
+			const struct fid_fan_options *options);
+
+/*
+ * Adds a sink, before the first step. It is borrowed until fid_fan_free(). Returns its number,
+ * counted from 0, or -EBADF, -EINVAL (options, a pipe that is the source, after the first
+ * step), -ENOSPC beyond FID_FAN_SINKS_MAX, -ESPIPE, -E2BIG, -ENOMEM.
+ */
+FID_API int fid_fan_add(struct fid_fan *fan, int sink,
+			const struct fid_fan_sink_options *options);
+
+/*
+ * As with flows: step does a bounded amount of work and never sleeps, FID_NOWAIT or not; run
+ * goes on to the end and sleeps in poll(2) alone. A sink that is a blocking terminal may sleep
+ * all the same. ret_wait may be NULL.
+ *
+ * They return FID_DONE (run: 0) when the source has ended and each sink has all or has failed;
+ * that one has failed is in its receipt. -errno: the source failed (its sinks have been given
+ * all that came before), the last sink failed, one failed and FID_FAN_STOP is given, -ETIMEDOUT
+ * or -EINTR as with flows.
+ */
+FID_API int fid_fan_step(struct fid_fan *fan, struct fid_fan_wait *ret_wait);
+FID_API int fid_fan_run(struct fid_fan *fan, int timeout_ms);
+
+/*
+ * The account of the source (bytes_in: taken; bytes_out: given to every sink that lives;
+ * error: what ended the fan) and of a sink. Storage of the fan. NULL for no such sink.
+ */
+FID_API const struct fid_receipt *fid_fan_receipt(struct fid_fan *fan);
+FID_API const struct fid_receipt *fid_fan_sink_receipt(struct fid_fan *fan, int sink);
+
+/*
+ * Hands over what was taken and not delivered: to that sink, or with sink -1 what was not yet
+ * given to every sink, beginning at bytes_out of fid_fan_receipt(). A sink whose bytes_in is
+ * above that has had the difference; the others go without. Returns how many, 0 when none are
+ * left, or -errno.
+ */
+FID_API ssize_t fid_fan_salvage(struct fid_fan *fan, int sink, void *buffer, size_t capacity);
+
+/* Ends it. NULL is taken. Returns NULL. */
+FID_API struct fid_fan *fid_fan_free(struct fid_fan *fan);
 
 #ifdef __cplusplus
 }

@@ -47,7 +47,7 @@ static const char *check_options(const struct fid_options *options)
 {
 	if (options->flags & ~FLAGS_KNOWN)
 		return "an unknown flag";
-	if (options->routes & ~(FID_ROUTE(FID_METHODS) - 1))
+	if (options->routes & ~(FID_ROUTE(FID_ROUTES) - 1))
 		return "an unknown route";
 	if (options->require > FID_REQUIRE_BY_REFERENCE)
 		return "an unknown requirement";
@@ -72,6 +72,24 @@ static bool is_seekable(const struct fid_end *end)
 	}
 }
 
+static int check_sink(struct fid_flow *flow)
+{
+	struct fid_end *sink = &flow->sink_end;
+
+	if (!sink->writable)
+		return reject(flow, -EBADF, FID_SIDE_SINK, FID_CALL_FCNTL,
+			      "the sink is not open for writing");
+	sink->offset_given = flow->sink_at >= 0;
+	if (sink->offset_given && !is_seekable(sink))
+		return reject(flow, -ESPIPE, FID_SIDE_SINK, FID_CALL_LSEEK,
+			      "the sink has no offsets");
+	/* pwrite(2) appends there whatever the offset: BUGS of its manual page. */
+	if (sink->offset_given && sink->append)
+		return reject(flow, -EINVAL, FID_SIDE_SINK, FID_CALL_FCNTL,
+			      "the sink has O_APPEND and takes no offset");
+	return 0;
+}
+
 static int examine(struct fid_flow *flow)
 {
 	struct fid_end *source = &flow->source_end;
@@ -88,25 +106,17 @@ static int examine(struct fid_flow *flow)
 	if (!source->readable)
 		return reject(flow, -EBADF, FID_SIDE_SOURCE, FID_CALL_FCNTL,
 			      "the source is not open for reading");
-	if (!sink->writable)
-		return reject(flow, -EBADF, FID_SIDE_SINK, FID_CALL_FCNTL,
-			      "the sink is not open for writing");
-	if (source->kind == FID_KIND_PIPE && sink->kind == FID_KIND_PIPE &&
+	if (source->kind == FID_KIND_PIPE && sink->writable && sink->kind == FID_KIND_PIPE &&
 	    source->device == sink->device && source->inode == sink->inode)
 		return reject(flow, -EINVAL, FID_SIDE_FID, FID_CALL_FSTAT,
 			      "the source and the sink are the same pipe");
 	source->offset_given = flow->source_at >= 0;
-	sink->offset_given = flow->sink_at >= 0;
 	if (source->offset_given && !is_seekable(source))
 		return reject(flow, -ESPIPE, FID_SIDE_SOURCE, FID_CALL_LSEEK,
 			      "the source has no offsets");
-	if (sink->offset_given && !is_seekable(sink))
-		return reject(flow, -ESPIPE, FID_SIDE_SINK, FID_CALL_LSEEK,
-			      "the sink has no offsets");
-	/* pwrite(2) appends there whatever the offset: BUGS of its manual page. */
-	if (sink->offset_given && sink->append)
-		return reject(flow, -EINVAL, FID_SIDE_SINK, FID_CALL_FCNTL,
-			      "the sink has O_APPEND and takes no offset");
+	got = check_sink(flow);
+	if (got < 0)
+		return got;
 	flow->source_start = flow->source_at;
 	if (source->kind == FID_KIND_REGULAR && flow->source_at < 0)
 		flow->source_start =
@@ -147,7 +157,7 @@ static void grow_pipe(struct fid_flow *flow, int fd, const struct fid_end *end, 
 
 static int choose(struct fid_flow *flow, const struct fid_options *options)
 {
-	const char *refused[FID_METHODS];
+	const char *refused[FID_ROUTES];
 	struct fid_facts facts;
 	bool known;
 
@@ -293,6 +303,44 @@ int fid_flow_new_on(struct fid_kernel *kernel, struct fid_flow **ret_flow, int s
 	else
 		*ret_flow = flow;
 	return got;
+}
+
+int fid_flow_new_fed(struct fid_kernel *kernel, struct fid_flow **ret_flow, int sink,
+		     const struct fid_options *options, bool source_is_stable)
+{
+	struct fid_flow *flow = calloc(1, sizeof(*flow));
+	struct fid_facts facts;
+	struct fid_stat stat;
+	enum fid_call call;
+	bool known;
+	int got;
+
+	if (!flow)
+		return -ENOMEM;
+	blank(flow, kernel, true);
+	flow->source = -1;
+	flow->sink = sink;
+	keep_options(flow, options);
+	flow->bytes_max = UINT64_MAX;
+	flow->is_fed = flow->nowait = flow->running = true;
+	flow->source_end = (struct fid_end){
+		.kind = FID_KIND_PIPE,
+		.readable = true,
+		.nonblocking = true,
+	};
+	got = fid_end_examine(kernel, sink, &flow->sink_end, &stat, &call);
+	if (got == 0)
+		got = check_sink(flow);
+	if (got < 0) {
+		free(flow);
+		return got;
+	}
+	flow->examined = true;
+	known = fid_probe_known(kernel, &facts);
+	fid_route_fed(&flow->sink_end, known ? &facts : NULL, source_is_stable, &flow->ladder);
+	flow->pipe_refused = fid_flow_rung(flow)->method == FID_READ_WRITE;
+	*ret_flow = flow;
+	return 0;
 }
 
 int fid_flow_new(struct fid_flow **ret_flow, int source, int sink,
@@ -442,7 +490,7 @@ int fid_flow_run(struct fid_flow *flow, int timeout_ms)
 			break;
 	}
 	flow->running = false;
-	fid_flow_release_sigpipe(flow);
+	fid_quiet_release(flow->kernel, &flow->quiet);
 	return result;
 }
 

@@ -15,6 +15,14 @@ int64_t fid_copy_on(struct fid_kernel *kernel, int source, int sink,
 		    const struct fid_options *options, struct fid_receipt *ret_receipt);
 
 /*
+ * A flow without a source, for a fan: whoever has made it puts bytes into its pipe or lends it
+ * a buffer. It never sleeps, and the one who feeds it holds back SIGPIPE and grants it the end
+ * by bytes_max. Of the options flags, sink_offset and pool count.
+ */
+int fid_flow_new_fed(struct fid_kernel *kernel, struct fid_flow **ret_flow, int sink,
+		     const struct fid_options *options, bool source_is_stable);
+
+/*
  * Fills *ret_end, but for offset_given, and *ret_stat with what the kernel tells about fd.
  * Returns 0, or -errno of the call that *ret_call then names.
  */

@@ -63,35 +63,11 @@ void fid_flow_release(struct fid_flow *flow)
 	if (flow->pipe.held == 0)
 		fid_pool_pipe_give(flow->pool, &flow->pipe);
 	if (flow->buffer && flow->buffer_held == 0) {
-		if (flow->buffer != flow->scratch)
+		if (flow->buffer != flow->scratch && !flow->buffer_is_lent)
 			fid_pool_buffer_give(flow->pool, flow->buffer);
 		flow->buffer = NULL;
+		flow->buffer_is_lent = false;
 	}
-}
-
-void fid_flow_release_sigpipe(struct fid_flow *flow)
-{
-	if (flow->sigpipe.held)
-		flow->kernel->sigpipe_release(flow->kernel, &flow->sigpipe,
-					      flow->sigpipe_raised);
-	flow->sigpipe_raised = false;
-}
-
-void fid_flow_hold_sigpipe(struct fid_flow *flow)
-{
-	if (!flow->sigpipe.held)
-		flow->kernel->sigpipe_hold(flow->kernel, &flow->sigpipe);
-}
-
-/*
- * A call under the guard returned result of the bytes wanted. One that sleeps half way while
- * the reader goes away returns what it moved and raises SIGPIPE all the same (pipe_write() and
- * splice_to_socket() in Linux 6.18), so anything but all of it may have a signal behind it.
- */
-void fid_flow_note_sigpipe(struct fid_flow *flow, ssize_t result, size_t wanted)
-{
-	if (flow->sigpipe.held && result != (ssize_t)wanted)
-		flow->sigpipe_raised = true;
 }
 
 /* What takes an offset is no pipe and no socket. */
@@ -444,6 +420,9 @@ enum outcome fid_flow_on_error(struct fid_flow *flow, enum fid_method method, in
 {
 	if (error == -EINTR)
 		return flow->interruptible ? INTERRUPTED : CHANGED;
+	/* What gVisor says for a full pipe after a TCP socket: a flow has no bad address. */
+	if (error == -EFAULT && method == FID_SPLICE)
+		return fid_flow_wait_for_sink(flow);
 	if (error == -EAGAIN) {
 		if (waiter == FID_SIDE_SOURCE)
 			return fid_flow_source_is_empty(flow);

@@ -45,16 +45,11 @@ size_t fid_flow_buffer_bytes(const struct fid_flow *flow);
 /* Gives back the pipe and the buffer, those that hold nothing. */
 void fid_flow_release(struct fid_flow *flow);
 
-/* Whether a call on the sink may raise SIGPIPE; if so, hold it back and note the result. */
-bool fid_flow_raises_sigpipe(const struct fid_flow *flow);
-void fid_flow_hold_sigpipe(struct fid_flow *flow);
-void fid_flow_note_sigpipe(struct fid_flow *flow, ssize_t result, size_t wanted);
-
 /*
- * Lets SIGPIPE through again as it was before the flow held it back. A step does that at its
+ * Whether a call on the sink may raise SIGPIPE. A step lets the signal through again at its
  * end, a run at its own, since two calls a step cost more than 1 % of a fast splice.
  */
-void fid_flow_release_sigpipe(struct fid_flow *flow);
+bool fid_flow_raises_sigpipe(const struct fid_flow *flow);
 
 /* The end: all is delivered, or an error. */
 enum outcome fid_flow_finish(struct fid_flow *flow);

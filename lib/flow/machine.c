@@ -151,7 +151,6 @@ static enum outcome look_for_end(struct fid_flow *flow)
 static ssize_t write_to_sink(struct fid_flow *flow, const void *from, size_t bytes)
 {
 	struct fid_kernel *kernel = flow->kernel;
-	ssize_t written;
 
 	flow->receipt.calls[FID_READ_WRITE]++;
 	if (fid_kind_is_socket(flow->sink_end.kind))
@@ -159,17 +158,7 @@ static ssize_t write_to_sink(struct fid_flow *flow, const void *from, size_t byt
 				     FID_WRITE_SOCKET | (flow->nowait ? FID_WRITE_NOWAIT : 0));
 	if (!fid_flow_raises_sigpipe(flow))
 		return kernel->write(kernel, flow->sink, from, bytes, flow->sink_at, 0);
-	if (!flow->plain_write) {
-		written = kernel->write(kernel, flow->sink, from, bytes, flow->sink_at,
-					FID_WRITE_NOSIGNAL);
-		if (written >= 0 || !fid_is_refusal(FID_SPLICE, (int)written))
-			return written;
-		flow->plain_write = true;
-	}
-	fid_flow_hold_sigpipe(flow);
-	written = kernel->write(kernel, flow->sink, from, bytes, flow->sink_at, 0);
-	fid_flow_note_sigpipe(flow, written, bytes);
-	return written;
+	return fid_quiet_write(kernel, &flow->quiet, flow->sink, from, bytes, flow->sink_at);
 }
 
 /* What a write from the buffer to the sink, which returned written, means. */
@@ -186,6 +175,11 @@ static enum outcome judge_write(struct fid_flow *flow, ssize_t written)
 		flow->sink_at += written;
 	flow->buffer_at += (size_t)written;
 	flow->buffer_held -= (size_t)written;
+	/* Whoever lent it may use it again. */
+	if (flow->buffer_is_lent && !flow->buffer_held) {
+		flow->buffer = NULL;
+		flow->buffer_is_lent = false;
+	}
 	fid_flow_given(flow, FID_READ_WRITE, FID_USER_COPY, true, (size_t)written);
 	return MOVED;
 }
@@ -195,13 +189,14 @@ static enum outcome give_buffer(struct fid_flow *flow)
 	size_t want = flow->buffer_held;
 
 	if (fid_flow_must_ask(flow, &flow->sink_end) &&
-	    !fid_kind_is_socket(flow->sink_end.kind)) {
+	    !fid_kind_is_socket(flow->sink_end.kind) && flow->sink_room < want) {
 		enum outcome asked = fid_flow_ask(flow, flow->sink, POLLOUT);
 
 		if (asked != MOVED)
 			return asked == WAITING ? fid_flow_wait_for_sink(flow) : asked;
 		want = at_most(want, BLOCKING_WRITE);
 	}
+	flow->sink_room = 0;
 	return judge_write(flow, write_to_sink(flow, flow->buffer + flow->buffer_at, want));
 }
 
@@ -281,10 +276,10 @@ static enum outcome give_pipe(struct fid_flow *flow)
 	ssize_t given;
 
 	if (fid_flow_raises_sigpipe(flow))
-		fid_flow_hold_sigpipe(flow);
+		fid_quiet_hold(flow->kernel, &flow->quiet);
 	given = flow->kernel->splice(flow->kernel, flow->pipe.read_end, NULL, flow->sink,
 				     offset, flow->pipe.held, splice_flags(flow));
-	fid_flow_note_sigpipe(flow, given, flow->pipe.held);
+	fid_quiet_note(&flow->quiet, given, flow->pipe.held);
 	flow->receipt.calls[FID_SPLICE_PIPE]++;
 	if (given == 0) { /* no progress and no reason: as good as a refusal */
 		flow->pipe_refused = true;
@@ -353,7 +348,7 @@ static enum outcome move_at_once(struct fid_flow *flow)
 			return asked;
 	}
 	if (fid_flow_raises_sigpipe(flow))
-		fid_flow_hold_sigpipe(flow);
+		fid_quiet_hold(flow->kernel, &flow->quiet);
 	switch (rung->method) {
 	case FID_COPY_FILE_RANGE:
 		call = FID_CALL_COPY_FILE_RANGE;
@@ -370,7 +365,7 @@ static enum outcome move_at_once(struct fid_flow *flow)
 				       want, splice_flags(flow));
 		break;
 	}
-	fid_flow_note_sigpipe(flow, moved, want);
+	fid_quiet_note(&flow->quiet, moved, want);
 	flow->receipt.calls[rung->method]++;
 	if (moved < 0) {
 		/* A file is never "not ready". */
@@ -441,6 +436,8 @@ static enum outcome advance(struct fid_flow *flow)
 		return flow->pipe_refused ? empty_pipe(flow) : give_pipe(flow);
 	if (bytes_left(flow) == 0)
 		return fid_flow_finish(flow);
+	if (flow->is_fed)
+		return fid_flow_source_is_empty(flow);
 	if (flow->end_claimed)
 		return confirm_end(flow);
 	if (flow->receipt.bytes_in == flow->end_expected)
@@ -470,7 +467,7 @@ int fid_flow_advance(struct fid_flow *flow)
 		outcome = advance(flow);
 	}
 	if (!flow->running)
-		fid_flow_release_sigpipe(flow);
+		fid_quiet_release(flow->kernel, &flow->quiet);
 	fid_flow_assert_account(flow);
 	switch (outcome) {
 	case ENDED:

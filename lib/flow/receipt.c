@@ -56,17 +56,29 @@ const char *fid_class_name(enum fid_class class_)
 const char *fid_method_name(enum fid_method method)
 {
 	static const char *const names[] = {"reflink", "copy_file_range", "sendfile",
-					    "splice",  "splice-pipe",     "read-write"};
+					    "splice",  "splice-pipe",     "read-write",
+					    "tee",     "vmsplice"};
 
 	return NAME_OF(method, names);
 }
 
 const char *fid_call_name(enum fid_call call)
 {
-	static const char *const names[] = {
-		"none",   "fstat", "fcntl",          "lseek",           "poll",
-		"pipe2",  "mmap",  "ioctl(FICLONE)", "copy_file_range", "sendfile",
-		"splice", "read",  "write"};
+	static const char *const names[] = {"none",
+					    "fstat",
+					    "fcntl",
+					    "lseek",
+					    "poll",
+					    "pipe2",
+					    "mmap",
+					    "ioctl(FICLONE)",
+					    "copy_file_range",
+					    "sendfile",
+					    "splice",
+					    "read",
+					    "write",
+					    "tee",
+					    "vmsplice"};
 
 	return NAME_OF(call, names);
 }

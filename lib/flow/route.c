@@ -345,7 +345,7 @@ static uint32_t pipe_bytes_of(const struct pair *pair)
 
 static const char *refuse(const struct pair *pair, enum fid_method method)
 {
-	static const char *(*const refusals[FID_METHODS])(const struct pair *) = {
+	static const char *(*const refusals[FID_ROUTES])(const struct pair *) = {
 		[FID_REFLINK] = refuse_reflink,
 		[FID_COPY_FILE_RANGE] = refuse_copy_file_range,
 		[FID_SENDFILE] = refuse_sendfile,
@@ -373,7 +373,7 @@ static const char *refuse(const struct pair *pair, enum fid_method method)
 /* The order to try methods in. */
 static const uint8_t *order_of(const struct pair *pair)
 {
-	static const uint8_t usual[FID_METHODS] = {
+	static const uint8_t usual[FID_ROUTES] = {
 		FID_REFLINK, FID_COPY_FILE_RANGE, FID_SENDFILE,
 		FID_SPLICE,  FID_SPLICE_PIPE,     FID_READ_WRITE,
 	};
@@ -382,7 +382,7 @@ static const uint8_t *order_of(const struct pair *pair)
 	 * through a pipe of 64 KiB within the kernel. A private one of 256 KiB costs 9 % less,
 	 * and it tells which side has failed.
 	 */
-	static const uint8_t plain_files[FID_METHODS] = {
+	static const uint8_t plain_files[FID_ROUTES] = {
 		FID_REFLINK,  FID_SPLICE_PIPE, FID_COPY_FILE_RANGE,
 		FID_SENDFILE, FID_SPLICE,      FID_READ_WRITE,
 	};
@@ -407,7 +407,7 @@ static const char *dearer_than_copy(const struct pair *pair, enum fid_method met
 void fid_route(const struct fid_end *source, const struct fid_end *sink,
 	       const struct fid_options *options, const struct fid_facts *facts,
 	       uint64_t bytes_expected, struct fid_ladder *ret_ladder,
-	       const char *ret_refused[FID_METHODS])
+	       const char *ret_refused[FID_ROUTES])
 {
 	const struct pair pair = {source, sink, options, facts};
 	const uint8_t *order = order_of(&pair);
@@ -416,7 +416,7 @@ void fid_route(const struct fid_end *source, const struct fid_end *sink,
 	bool small = may_copy && bytes_expected <= FID_SMALL_BYTES;
 
 	memset(ladder, 0, sizeof(*ladder));
-	for (unsigned i = 0; i < FID_METHODS; i++) {
+	for (unsigned i = 0; i < FID_ROUTES; i++) {
 		enum fid_method method = order[i];
 		const char *why = refuse(&pair, method);
 		struct fid_rung *rung = &ladder->rung[ladder->count];
@@ -449,6 +449,45 @@ void fid_route(const struct fid_end *source, const struct fid_end *sink,
 			      ladder->rung[0].method == FID_SPLICE_PIPE &&
 			      (is_pipe(source) || fid_kind_is_stream_socket(source->kind)) &&
 			      bytes_expected == UINT64_MAX;
+}
+
+void fid_route_fed(const struct fid_end *sink, const struct fid_facts *facts,
+		   bool source_is_stable, struct fid_ladder *ret_ladder)
+{
+	static const struct fid_end source = {
+		.kind = FID_KIND_PIPE,
+		.readable = true,
+		.nonblocking = true,
+	};
+	static const struct fid_options nowait = {.flags = FID_NOWAIT};
+	const struct pair pair = {&source, sink, &nowait, facts};
+	bool splices = takes_splice(sink) && !refuse_splice_at_all(&pair);
+	struct fid_rung *rung = ret_ladder->rung;
+
+	memset(ret_ladder, 0, sizeof(*ret_ladder));
+	if (is_pipe(sink))
+		*rung++ = (struct fid_rung){
+			.method = FID_TEE,
+			.class_ = FID_BY_REFERENCE,
+			.stable = source_is_stable,
+			.reason = "the sinks' pipes get references to the same pages",
+		};
+	else if (splices)
+		*rung++ = (struct fid_rung){
+			.method = FID_SPLICE_PIPE,
+			.class_ = (uint8_t)class_of(&pair, FID_SPLICE_PIPE),
+			.stable = source_is_stable || is_stable(&pair, FID_SPLICE_PIPE),
+			.reason = reason_of(&pair, FID_SPLICE_PIPE),
+		};
+	*rung++ = (struct fid_rung){
+		.method = FID_READ_WRITE,
+		.class_ = FID_USER_COPY,
+		.stable = true,
+		.chunk_bytes = CHUNK_READ,
+		.reason = splices ? reason_of(&pair, FID_READ_WRITE)
+				  : reason_to_copy(&pair, false),
+	};
+	ret_ladder->count = (uint32_t)(rung - ret_ladder->rung);
 }
 
 void fid_route_plain(struct fid_ladder *ret_ladder)

@@ -57,7 +57,7 @@ struct fid_rung {
 struct fid_ladder {
 	uint32_t count;
 	bool start_small; /* read and write first, and take a pipe when the stream is fast */
-	struct fid_rung rung[FID_METHODS];
+	struct fid_rung rung[FID_ROUTES];
 };
 
 /*
@@ -69,7 +69,14 @@ struct fid_ladder {
 void fid_route(const struct fid_end *source, const struct fid_end *sink,
 	       const struct fid_options *options, const struct fid_facts *facts,
 	       uint64_t bytes_expected, struct fid_ladder *ret_ladder,
-	       const char *ret_refused[FID_METHODS]);
+	       const char *ret_refused[FID_ROUTES]);
+
+/*
+ * The ladder of a fan's sink: tee for a pipe, a private pipe for what splices, and a copy.
+ * source_is_stable: nobody can write to the pages that it is fed.
+ */
+void fid_route_fed(const struct fid_end *sink, const struct fid_facts *facts,
+		   bool source_is_stable, struct fid_ladder *ret_ladder);
 
 /* What fid_route() answers for a small transfer between any two descriptors, without a look. */
 void fid_route_plain(struct fid_ladder *ret_ladder);

@@ -7,6 +7,7 @@
 
 #include "flow/flow.h"
 #include "pipe/pipe.h"
+#include "pipe/quiet.h"
 
 struct fid_flow {
 	struct fid_kernel *kernel;
@@ -27,20 +28,21 @@ struct fid_flow {
 	size_t scratch_bytes;
 	size_t buffer_at;
 	size_t buffer_held;
+	size_t sink_room; /* so much the sink, a pipe of our own, takes without sleeping */
 
-	struct fid_sigpipe sigpipe;
-	bool sigpipe_raised;
+	struct fid_quiet quiet;
 	bool examined; /* source_end and sink_end are known */
 	bool nowait;   /* never sleep, not even on blocking descriptors */
 	bool interruptible;
-	bool running;       /* within run, which watches the sink by itself */
-	bool copying;       /* a stream that is too slow for the pipe of its rung */
-	bool end_claimed;   /* a call said "end of file", and read() has not confirmed it */
-	bool sink_filled;   /* the pipe behind it was filled: poll before the next call */
-	bool sink_is_noisy; /* it has POLLERR and is well: it is not watched */
-	bool pipe_refused;  /* the sink does not splice: what the pipe holds is read out */
-	bool plain_write;   /* RWF_NOSIGNAL does not work on this sink */
-	bool timed;         /* somebody will read the receipt's elapsed_ns */
+	bool running;        /* within run, which watches the sink by itself */
+	bool copying;        /* a stream that is too slow for the pipe of its rung */
+	bool end_claimed;    /* a call said "end of file", and read() has not confirmed it */
+	bool sink_filled;    /* the pipe behind it was filled: poll before the next call */
+	bool sink_is_noisy;  /* it has POLLERR and is well: it is not watched */
+	bool pipe_refused;   /* the sink does not splice: what the pipe holds is read out */
+	bool timed;          /* somebody will read the receipt's elapsed_ns */
+	bool is_fed;         /* it has no source: somebody else puts bytes into it */
+	bool buffer_is_lent; /* by whoever feeds it */
 	bool ended;
 	bool exhausted;      /* the last rung was refused */
 	bool stable;         /* FID_STABLE */

@@ -25,6 +25,9 @@
 /* The kernel refuses a single transfer above this (MAX_RW_COUNT, include/linux/fs.h). */
 #define FID_TRANSFER_MAX ((size_t)0x7ffff000)
 
+/* A huge page on every common CPU with pages of 4 KiB, and what memory is handed out in. */
+#define FID_SLAB_BYTES ((size_t)2 << 20)
+
 struct fid_stat {
 	uint32_t mode; /* st_mode */
 	uint64_t device;
@@ -61,6 +64,8 @@ struct fid_kernel {
 			    size_t bytes);
 	ssize_t (*copy_file_range)(struct fid_kernel *, int source, int64_t *source_offset,
 				   int sink, int64_t *sink_offset, size_t bytes);
+	/* What waits at a stream socket, left there: recv(MSG_PEEK | MSG_DONTWAIT). */
+	ssize_t (*peek)(struct fid_kernel *, int socket, void *to, size_t bytes);
 	/* ioctl(FICLONE): all of source becomes all of sink. */
 	int (*reflink)(struct fid_kernel *, int source, int sink);
 
@@ -88,6 +93,18 @@ struct fid_kernel {
 		     size_t bytes); /* zeroed, page aligned; NULL: none left */
 	void (*unmap)(struct fid_kernel *, void *memory, size_t bytes);
 	int (*discard)(struct fid_kernel *, void *memory, size_t bytes); /* MADV_DONTNEED */
+	/* As map and unmap, aligned to FID_SLAB_BYTES, in huge pages where there are any. */
+	void *(*slab_map)(struct fid_kernel *, size_t bytes);
+	/* Makes the first and the middle page of a slab present: 1 if they are one page, or 0.
+	 */
+	int (*slab_is_huge)(struct fid_kernel *, void *slab);
+	/* A file without a name of so many zeros: a descriptor, close-on-exec. */
+	int (*memory_file)(struct fid_kernel *, size_t bytes);
+	/* Maps such a file, aligned to FID_SLAB_BYTES; undone by unmap. NULL: impossible. */
+	void *(*memory_file_map)(struct fid_kernel *, int fd, size_t bytes, bool writable);
+	/* Cuts it to bytes, then forbids all further change for ever; no writable map may
+	 * exist. */
+	int (*memory_file_seal)(struct fid_kernel *, int fd, size_t bytes);
 	void (*sigpipe_hold)(struct fid_kernel *, struct fid_sigpipe *);
 	/* raised: a call returned EPIPE meanwhile, so that a signal of ours may be pending. */
 	void (*sigpipe_release)(struct fid_kernel *, struct fid_sigpipe *, bool raised);
@@ -100,6 +117,9 @@ struct fid_kernel *fid_linux(void);
 
 /* Asks kernel what it allows (probe.c); fid_probe() is this on the real kernel, remembered. */
 void fid_kernel_probe(struct fid_kernel *kernel, struct fid_facts *ret_facts);
+
+/* The same, remembered where the kernel is the real one. */
+void fid_facts_of(struct fid_kernel *kernel, struct fid_facts *ret_facts);
 
 /* Copies what fid_probe() has found in this process; false: it has not been asked here. */
 bool fid_probe_known(struct fid_kernel *kernel, struct fid_facts *ret_facts);

@@ -12,13 +12,19 @@
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/sendfile.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Linux 6.1, include/uapi/asm-generic/mman-common.h; older headers do not have it. */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 /* Linux 6.18, include/uapi/linux/fs.h; older headers do not have it. */
 #ifndef RWF_NOSIGNAL
@@ -46,6 +52,13 @@ static ssize_t pwritev2_nosignal(int fd, const void *from, size_t bytes, int64_t
 
 	return checked(pwritev2(fd, &segment, 1, offset, RWF_NOSIGNAL));
 }
+
+/* Of the two calls of that name on 32 bits, the one that has 64 bits of offset. */
+#ifdef SYS_sendfile64
+#define SYS_SENDFILE SYS_sendfile64
+#else
+#define SYS_SENDFILE SYS_sendfile
+#endif
 
 /* Whether this kernel has RWF_NOSIGNAL; learned at the first refusal. */
 enum { NOSIGNAL_UNKNOWN, NOSIGNAL_THERE, NOSIGNAL_MISSING };
@@ -96,64 +109,46 @@ static ssize_t linux_write(struct fid_kernel *kernel, int fd, const void *from, 
 	return checked(pwrite(fd, from, bytes, offset));
 }
 
+/*
+ * The calls between two descriptors are made without their functions in libc, since a preloaded
+ * library may have put its own in their place: libfid's are made of these.
+ */
 static ssize_t linux_splice(struct fid_kernel *kernel, int source, int64_t *source_offset,
 			    int sink, int64_t *sink_offset, size_t bytes, unsigned flags)
 {
-	loff_t from = source_offset ? *source_offset : 0;
-	loff_t to = sink_offset ? *sink_offset : 0;
-	ssize_t moved = splice(source, source_offset ? &from : NULL, sink,
-			       sink_offset ? &to : NULL, bytes, flags);
-
-	if (moved < 0)
-		return -errno;
-	if (source_offset)
-		*source_offset = from;
-	if (sink_offset)
-		*sink_offset = to;
-	return moved;
+	return checked(
+		syscall(SYS_splice, source, source_offset, sink, sink_offset, bytes, flags));
 }
 
 static ssize_t linux_tee(struct fid_kernel *kernel, int source, int sink, size_t bytes,
 			 unsigned flags)
 {
-	return checked(tee(source, sink, bytes, flags));
+	return checked(syscall(SYS_tee, source, sink, bytes, flags));
 }
 
 static ssize_t linux_vmsplice(struct fid_kernel *kernel, int fd, const struct iovec *segments,
 			      size_t count, unsigned flags)
 {
-	return checked(vmsplice(fd, segments, count, flags));
+	return checked(syscall(SYS_vmsplice, fd, segments, count, flags));
 }
 
 static ssize_t linux_sendfile(struct fid_kernel *kernel, int source, int64_t *source_offset,
 			      int sink, size_t bytes)
 {
-	off_t from = source_offset ? *source_offset : 0;
-	ssize_t moved = sendfile(sink, source, source_offset ? &from : NULL, bytes);
-
-	if (moved < 0)
-		return -errno;
-	if (source_offset)
-		*source_offset = from;
-	return moved;
+	return checked(syscall(SYS_SENDFILE, sink, source, source_offset, bytes));
 }
 
 static ssize_t linux_copy_file_range(struct fid_kernel *kernel, int source,
 				     int64_t *source_offset, int sink, int64_t *sink_offset,
 				     size_t bytes)
 {
-	loff_t from = source_offset ? *source_offset : 0;
-	loff_t to = sink_offset ? *sink_offset : 0;
-	ssize_t moved = copy_file_range(source, source_offset ? &from : NULL, sink,
-					sink_offset ? &to : NULL, bytes, 0);
+	return checked(syscall(SYS_copy_file_range, source, source_offset, sink, sink_offset,
+			       bytes, 0));
+}
 
-	if (moved < 0)
-		return -errno;
-	if (source_offset)
-		*source_offset = from;
-	if (sink_offset)
-		*sink_offset = to;
-	return moved;
+static ssize_t linux_peek(struct fid_kernel *kernel, int socket, void *to, size_t bytes)
+{
+	return checked(recv(socket, to, bytes, MSG_PEEK | MSG_DONTWAIT));
 }
 
 static int linux_reflink(struct fid_kernel *kernel, int source, int sink)
@@ -286,6 +281,108 @@ static int linux_discard(struct fid_kernel *kernel, void *memory, size_t bytes)
 	return checked(madvise(memory, bytes, MADV_DONTNEED));
 }
 
+/* Reserves address space of which an aligned part is then used. NULL: none is left. */
+static void *reserve_aligned(size_t bytes)
+{
+	char *reserved = mmap(NULL, bytes + FID_SLAB_BYTES, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t before;
+
+	if (reserved == MAP_FAILED)
+		return NULL;
+	before = -(uintptr_t)reserved & (FID_SLAB_BYTES - 1);
+	if (before)
+		munmap(reserved, before);
+	munmap(reserved + before + bytes, FID_SLAB_BYTES - before);
+	return reserved + before;
+}
+
+static void *map_aligned(size_t bytes, int protection, int flags, int fd)
+{
+	void *at = reserve_aligned(bytes);
+	void *memory;
+
+	if (!at)
+		return NULL;
+	memory = mmap(at, bytes, protection, flags | MAP_FIXED, fd, 0);
+	if (memory == MAP_FAILED) {
+		munmap(at, bytes);
+		return NULL;
+	}
+	/* Where it is refused there are no huge pages, and slab_is_huge() will tell. */
+	madvise(memory, bytes, MADV_HUGEPAGE);
+	return memory;
+}
+
+static void *linux_slab_map(struct fid_kernel *kernel, size_t bytes)
+{
+	return map_aligned(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+/*
+ * One fault for both pages means one page: whatever sysfs, prctl(2), a memory cgroup or
+ * fragmentation have to say about huge pages, this is what was got.
+ */
+static int linux_slab_is_huge(struct fid_kernel *kernel, void *slab)
+{
+	volatile char *bytes = slab;
+	struct rusage before, after;
+
+	if (getrusage(RUSAGE_THREAD, &before) < 0)
+		return 0;
+	bytes[0] = 0;
+	bytes[FID_SLAB_BYTES / 2] = 0;
+	if (getrusage(RUSAGE_THREAD, &after) < 0)
+		return 0;
+	return after.ru_minflt - before.ru_minflt <= 1;
+}
+
+static int linux_memory_file(struct fid_kernel *kernel, size_t bytes)
+{
+	int fd = memfd_create("fid", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes) == 0)
+		return fd;
+	error = -errno;
+	close(fd);
+	return error;
+}
+
+static void *linux_memory_file_map(struct fid_kernel *kernel, int fd, size_t bytes,
+				   bool writable)
+{
+	return map_aligned(bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+			   fd);
+}
+
+/*
+ * Makes huge pages of what has been filled: they are given to a pipe at a third of the cost.
+ * MADV_COLLAPSE works whatever shmem_enabled says, but on a map that can be written (measured
+ * on 6.18). Where it is refused the pages stay small.
+ */
+static void collapse(int fd, size_t bytes)
+{
+	size_t whole = bytes & ~(FID_SLAB_BYTES - 1);
+	void *map = whole ? map_aligned(whole, PROT_READ | PROT_WRITE, MAP_SHARED, fd) : NULL;
+
+	if (!map)
+		return;
+	madvise(map, whole, MADV_COLLAPSE);
+	munmap(map, whole);
+}
+
+static int linux_memory_file_seal(struct fid_kernel *kernel, int fd, size_t bytes)
+{
+	if (ftruncate(fd, (off_t)bytes) < 0)
+		return -errno;
+	collapse(fd, bytes);
+	return checked(fcntl(fd, F_ADD_SEALS,
+			     F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
+}
+
 /*
  * splice, sendfile and vmsplice have no flag against SIGPIPE, so the signal is blocked for this
  * thread and taken away again if it is ours. SIGPIPE is sent to the thread that caused it, so
@@ -374,6 +471,7 @@ struct fid_kernel *fid_linux(void)
 		.vmsplice = linux_vmsplice,
 		.sendfile = linux_sendfile,
 		.copy_file_range = linux_copy_file_range,
+		.peek = linux_peek,
 		.reflink = linux_reflink,
 		.stat = linux_stat,
 		.status_flags = linux_status_flags,
@@ -391,6 +489,11 @@ struct fid_kernel *fid_linux(void)
 		.map = linux_map,
 		.unmap = linux_unmap,
 		.discard = linux_discard,
+		.slab_map = linux_slab_map,
+		.slab_is_huge = linux_slab_is_huge,
+		.memory_file = linux_memory_file,
+		.memory_file_map = linux_memory_file_map,
+		.memory_file_seal = linux_memory_file_seal,
 		.sigpipe_hold = linux_sigpipe_hold,
 		.sigpipe_release = linux_sigpipe_release,
 		.generation = linux_generation,

@@ -57,6 +57,22 @@ static void probe_write(struct probe *probe)
 		drain(probe, probe->one[0]);
 }
 
+/* gVisor knows an empty pipe before a pipe, and says "end of file" before a file. */
+static bool empty_pipe_ends_file(struct probe *probe)
+{
+	struct fid_kernel *kernel = probe->kernel;
+	int file = kernel->memory_file(kernel, 1);
+	int64_t at = 0;
+	bool ends;
+
+	if (file < 0)
+		return false;
+	ends = kernel->splice(kernel, probe->one[0], NULL, file, &at, 1, SPLICE_F_NONBLOCK) ==
+	       0;
+	kernel->close(kernel, file);
+	return ends;
+}
+
 static void probe_splice(struct probe *probe)
 {
 	struct fid_kernel *kernel = probe->kernel;
@@ -70,7 +86,7 @@ static void probe_splice(struct probe *probe)
 	if (moved == 1) {
 		moved = kernel->splice(kernel, probe->one[0], NULL, probe->two[1], NULL, 1,
 				       SPLICE_F_NONBLOCK);
-		facts->splice_empty_is_eof = moved == 0;
+		facts->splice_empty_is_eof = moved == 0 || empty_pipe_ends_file(probe);
 		drain(probe, probe->two[0]);
 	} else {
 		drain(probe, probe->one[0]);
@@ -82,6 +98,9 @@ static void probe_splice(struct probe *probe)
 	if (moved == 1)
 		drain(probe, probe->two[0]);
 	drain(probe, probe->one[0]);
+	if (moved == 1 && facts->splice < 0)
+		facts->splice_empty_is_eof = kernel->tee(kernel, probe->one[0], probe->two[1],
+							 1, SPLICE_F_NONBLOCK) == 0;
 }
 
 /* Gives a page to a pipe; the caller changes it and looks what comes out. */
@@ -135,6 +154,22 @@ static void probe_pipes(struct probe *probe)
 		facts->pipe_bytes_grown = (uint64_t)size;
 }
 
+static void probe_memory(struct fid_kernel *kernel, struct fid_facts *facts)
+{
+	void *slab = kernel->slab_map(kernel, FID_SLAB_BYTES);
+	int file = kernel->memory_file(kernel, PAGE);
+
+	if (slab) {
+		facts->huge_pages = kernel->slab_is_huge(kernel, slab) == 1;
+		kernel->unmap(kernel, slab, FID_SLAB_BYTES);
+	}
+	facts->memory_seal = file;
+	if (file >= 0) {
+		facts->memory_seal = kernel->memory_file_seal(kernel, file, PAGE);
+		kernel->close(kernel, file);
+	}
+}
+
 static int probe_open(struct probe *probe)
 {
 	struct fid_kernel *kernel = probe->kernel;
@@ -159,6 +194,7 @@ void fid_kernel_probe(struct fid_kernel *kernel, struct fid_facts *ret_facts)
 	facts->sendfile = refusal(kernel->sendfile(kernel, -1, NULL, -1, 1));
 	facts->copy_file_range =
 		refusal(kernel->copy_file_range(kernel, -1, NULL, -1, NULL, 1));
+	probe_memory(kernel, facts);
 	facts->pipe = probe_open(&probe);
 	if (facts->pipe < 0) {
 		facts->splice = refusal(kernel->splice(kernel, -1, NULL, -1, NULL, 1, 0));
@@ -205,6 +241,14 @@ bool fid_probe_known(struct fid_kernel *kernel, struct fid_facts *ret_facts)
 		*ret_facts = cache.facts;
 	pthread_mutex_unlock(&cache.lock);
 	return known;
+}
+
+void fid_facts_of(struct fid_kernel *kernel, struct fid_facts *ret_facts)
+{
+	if (kernel == fid_linux())
+		fid_probe(ret_facts, 0);
+	else
+		fid_kernel_probe(kernel, ret_facts);
 }
 
 int fid_probe(struct fid_facts *ret_facts, int again)

@@ -99,6 +99,11 @@ class Installed:
     def version(self):
         return self.pkg_config('--modversion')[0]
 
+    def helped(self):
+        """The installed command finds the installed library, wherever both were put."""
+        return run([self.find('fid'), 'run', '--', 'cat', '/proc/self/maps'],
+                   env=dict(os.environ, LD_LIBRARY_PATH=self.library))
+
     def command(self):
         return run([self.find('fid'), '--version'],
                    env=dict(os.environ, LD_LIBRARY_PATH=self.library))
@@ -140,6 +145,8 @@ def main():
         same('program_uses_the_shared_library_through_pkg_config', installed.shared, version)
         same('program_uses_the_static_library_through_pkg_config', installed.static, version)
         same('installed_command_says_the_same_version', installed.command, version)
+        same('installed_command_preloads_the_installed_library', installed.helped,
+             os.path.realpath(installed.find('libfid-preload.so')))
         same('project_uses_fid_as_a_meson_subproject', lambda: subproject(folder), version)
     tests.end()
 

@@ -52,7 +52,9 @@ static const struct place places[] = {
 	FIELD(fid_facts, splice_empty_is_eof, 44, 4),
 	FIELD(fid_facts, pipe_bytes, 48, 8),
 	FIELD(fid_facts, pipe_bytes_grown, 56, 8),
-	FIELD(fid_facts, reserved, 64, 64),
+	FIELD(fid_facts, huge_pages, 64, 4),
+	FIELD(fid_facts, memory_seal, 68, 4),
+	FIELD(fid_facts, reserved, 72, 56),
 
 	SIZE(fid_pool_options, 24),
 	FIELD(fid_pool_options, size, 0, 8),
@@ -85,6 +87,36 @@ static const struct place places[] = {
 	FIELD(fid_options, sink_offset, 40, 8),
 	FIELD(fid_options, pipe_bytes, 48, 8),
 	FIELD(fid_options, pool, 56, 8),
+
+	SIZE(fid_memory_options, 32),
+	FIELD(fid_memory_options, size, 0, 8),
+	FIELD(fid_memory_options, flags, 8, 4),
+	FIELD(fid_memory_options, mode, 12, 4),
+	FIELD(fid_memory_options, bytes_max, 16, 8),
+	FIELD(fid_memory_options, pool, 24, 8),
+
+	SIZE(fid_fan_options, 48),
+	FIELD(fid_fan_options, size, 0, 8),
+	FIELD(fid_fan_options, flags, 8, 4),
+	FIELD(fid_fan_options, routes, 12, 4),
+	FIELD(fid_fan_options, bytes_max, 16, 8),
+	FIELD(fid_fan_options, source_offset, 24, 8),
+	FIELD(fid_fan_options, pipe_bytes, 32, 8),
+	FIELD(fid_fan_options, pool, 40, 8),
+
+	SIZE(fid_fan_sink_options, 40),
+	FIELD(fid_fan_sink_options, size, 0, 8),
+	FIELD(fid_fan_sink_options, flags, 8, 4),
+	FIELD(fid_fan_sink_options, on_slow, 12, 4),
+	FIELD(fid_fan_sink_options, stall_ms, 16, 4),
+	FIELD(fid_fan_sink_options, spill, 20, 4),
+	FIELD(fid_fan_sink_options, spill_bytes_max, 24, 8),
+	FIELD(fid_fan_sink_options, sink_offset, 32, 8),
+
+	SIZE(fid_fan_wait, 24),
+	FIELD(fid_fan_wait, fds, 0, 8),
+	FIELD(fid_fan_wait, count, 8, 8),
+	FIELD(fid_fan_wait, timeout_ms, 16, 4),
 
 	SIZE(fid_demotion, 16),
 	FIELD(fid_demotion, from, 0, 1),
@@ -134,7 +166,9 @@ static const struct value values[] = {
 	VALUE(FID_SPLICE, 3),
 	VALUE(FID_SPLICE_PIPE, 4),
 	VALUE(FID_READ_WRITE, 5),
-	VALUE(FID_METHODS, 6),
+	VALUE(FID_TEE, 6),
+	VALUE(FID_VMSPLICE, 7),
+	VALUE(FID_METHODS, 8),
 	VALUE(FID_CLASSES_MAX, 4),
 	VALUE(FID_METHODS_MAX, 8),
 	VALUE(FID_CALL_NONE, 0),
@@ -150,7 +184,9 @@ static const struct value values[] = {
 	VALUE(FID_CALL_SPLICE, 10),
 	VALUE(FID_CALL_READ, 11),
 	VALUE(FID_CALL_WRITE, 12),
-	VALUE(FID_CALLS, 13),
+	VALUE(FID_CALL_TEE, 13),
+	VALUE(FID_CALL_VMSPLICE, 14),
+	VALUE(FID_CALLS, 15),
 	VALUE(FID_VMSPLICE_REFUSED, 0),
 	VALUE(FID_VMSPLICE_COPIES, 1),
 	VALUE(FID_VMSPLICE_BY_REFERENCE, 2),
@@ -161,6 +197,18 @@ static const struct value values[] = {
 	VALUE(FID_SOURCE_OFFSET, 0x10),
 	VALUE(FID_SINK_OFFSET, 0x20),
 	VALUE(FID_GROW_PIPES, 0x40),
+	VALUE(FID_FAN_STOP, 0x80),
+	VALUE(FID_NOSIGNAL, 0x10000),
+	VALUE(FID_FAN_SINKS_MAX, 1024),
+	VALUE(FID_SLOW_WAIT, 0),
+	VALUE(FID_SLOW_DROP, 1),
+	VALUE(FID_SLOW_SPILL, 2),
+	VALUE(FID_MEMORY_COPY, 0),
+	VALUE(FID_MEMORY_FRESH, 1),
+	VALUE(FID_MEMORY_CONST, 2),
+	VALUE(FID_MEMORY_LEND, 3),
+	VALUE(FID_MEMORY_MODES, 4),
+	VALUE(FID_MEMORY_RESERVE_MAX, 262144),
 	VALUE(FID_REQUIRE_NOTHING, 0),
 	VALUE(FID_REQUIRE_NO_USER_COPY, 1),
 	VALUE(FID_REQUIRE_BY_REFERENCE, 2),
@@ -203,6 +251,12 @@ TEST(structures_that_tell_their_size_end_with_their_last_field)
 		    offsetof(struct fid_options, pool) + sizeof(struct fid_pool *));
 	CHECK_EQUAL(sizeof(struct fid_pool_options),
 		    offsetof(struct fid_pool_options, buffers_idle_max) + sizeof(uint32_t));
+	CHECK_EQUAL(sizeof(struct fid_memory_options),
+		    offsetof(struct fid_memory_options, pool) + sizeof(struct fid_pool *));
+	CHECK_EQUAL(sizeof(struct fid_fan_options),
+		    offsetof(struct fid_fan_options, pool) + sizeof(struct fid_pool *));
+	CHECK_EQUAL(sizeof(struct fid_fan_sink_options),
+		    offsetof(struct fid_fan_sink_options, sink_offset) + sizeof(uint64_t));
 	CHECK_EQUAL(offsetof(struct fid_options, size), 0);
 	CHECK_EQUAL(offsetof(struct fid_pool_options, size), 0);
 }

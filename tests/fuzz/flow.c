@@ -99,7 +99,7 @@ static const struct fid_receipt *account(struct world *world)
 	REQUIRE(receipt != NULL);
 	for (int i = 0; i < FID_CLASSES; i++)
 		classes += receipt->by_class[i];
-	for (int i = 0; i < FID_METHODS; i++)
+	for (int i = 0; i < FID_ROUTES; i++)
 		methods += receipt->by_method[i];
 	REQUIRE(receipt->bytes_in ==
 		receipt->bytes_out + receipt->bytes_held + receipt->bytes_salvaged);
@@ -261,7 +261,7 @@ static void start(struct world *world, struct input *input)
 	world->source_kind = choice % KINDS;
 	world->sink_kind = choice / KINDS % KINDS;
 	options.flags = flags[choice / (KINDS * KINDS) % 4] | FID_NOWAIT;
-	options.routes = input_byte(input) & ((1u << FID_METHODS) - 1);
+	options.routes = input_byte(input) & ((1u << FID_ROUTES) - 1);
 	/* Some way must be left; read and write always are one. */
 	if (options.routes)
 		options.routes |= FID_ROUTE(FID_READ_WRITE);

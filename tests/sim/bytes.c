@@ -112,6 +112,19 @@ struct sim_extent sim_extent_resolve(struct sim *sim, const struct sim_extent *e
 	return found;
 }
 
+struct sim_extent sim_extent_own(struct sim *sim, const struct sim_extent *extent)
+{
+	struct sim_extent found = sim_extent_resolve(sim, extent);
+
+	if (found.what != SIM_MEMORY)
+		return found;
+	found.what = SIM_LITERAL;
+	found.which = 0;
+	found.at = (uintptr_t)sim_literal(sim, (const void *)(uintptr_t)found.at,
+					  (size_t)found.bytes);
+	return found;
+}
+
 void sim_extent_fill(struct sim *sim, const struct sim_extent *extent, void *to)
 {
 	struct sim_extent rest = *extent;

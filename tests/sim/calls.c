@@ -46,9 +46,12 @@ void sim_raise_sigpipe(struct sim *sim, enum sim_call call, int fd)
 		return;
 	if (sink->kind != SIM_FIFO && sink->kind != SIM_TCP && sink->kind != SIM_UNIX)
 		return;
-	if (!sim->sigpipe_blocked)
+	if (!sim->sigpipe_blocked && !sim->takes_sigpipe)
 		sim_fail(sim, "SIGPIPE of %s reached the caller", sim_call_name(call));
-	sim->sigpipe_pending = true;
+	if (sim->sigpipe_blocked)
+		sim->sigpipe_pending = true;
+	else
+		sim->sigpipes++;
 }
 
 /*
@@ -133,4 +136,5 @@ void sim_table_fill(struct fid_kernel *kernel)
 	sim_table_splice(kernel);
 	sim_table_files(kernel);
 	sim_table_facts(kernel);
+	sim_table_mappings(kernel);
 }

@@ -74,6 +74,17 @@ ssize_t sim_file_put(struct sim *sim, const struct sim_port *port, uint64_t offs
 ssize_t sim_stream_put(struct sim *sim, const struct sim_port *port, const struct sim_run *run,
 		       uint64_t way);
 
+/* ---- mappings.c ------------------------------------------------------------------------- */
+
+/* Which huge page memory of a slab lies on, as a number that is never used again; else 0. */
+uint32_t sim_memory_pages(struct sim *sim, const void *memory);
+
+/* How many of bytes can be reached: all, unless a test made a hole in the process' memory. */
+size_t sim_memory_there(const struct sim *sim, const void *memory, size_t bytes);
+
+void sim_mapping_drop(struct sim *sim, struct sim_mapping *map);
+void sim_memory_file_drop(struct sim_object *file);
+
 /* ---- splice.c --------------------------------------------------------------------------- */
 
 /* Why a sink refuses splice and sendfile, or 0; and what such a call answers. */
@@ -88,5 +99,6 @@ void sim_table_ports(struct fid_kernel *kernel);
 void sim_table_splice(struct fid_kernel *kernel);
 void sim_table_files(struct fid_kernel *kernel);
 void sim_table_facts(struct fid_kernel *kernel);
+void sim_table_mappings(struct fid_kernel *kernel);
 
 #endif

@@ -665,7 +665,7 @@ TEST(an_aligned_file_with_o_direct_goes_anywhere)
 {
 	struct sim *sim = sim_new();
 
-	for (int method = 0; method < FID_METHODS; method++)
+	for (int method = 0; method < FID_ROUTES; method++)
 		for (int sink = 0; sink < 4; sink++) {
 			struct transfer transfer = transfer_of(sim, NULL);
 

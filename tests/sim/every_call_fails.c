@@ -430,7 +430,7 @@ TEST(every_call_fails_where_files_are_cloned)
 
 TEST(every_call_fails_on_each_route_alone)
 {
-	for (int method = 0; method < FID_METHODS; method++)
+	for (int method = 0; method < FID_ROUTES; method++)
 		fail_all_pairs((struct scenario){
 			.mode = BY_STEP, .world = &cloning, .routes = FID_ROUTE(method)});
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls that move no bytes: facts about descriptors, pipes, readiness, time, memory, signals.
+ * Calls that move no bytes: facts about descriptors, pipes, readiness, time, signals.
  */
 #include "calls.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -300,7 +299,7 @@ static int sim_close(struct fid_kernel *kernel, int fd)
 	return (int)sim_leave(sim, SIM_CLOSE, fd, -1, result);
 }
 
-/* ---- Readiness, time, memory, signals ---- */
+/* ---- Readiness, time, signals ---- */
 
 static int sim_poll(struct fid_kernel *kernel, struct pollfd *fds, size_t count, int timeout_ms)
 {
@@ -324,81 +323,6 @@ static uint64_t sim_now_ns(struct fid_kernel *kernel)
 
 	sim->now_ns += 10;
 	return sim->now_ns;
-}
-
-static void *sim_map(struct fid_kernel *kernel, size_t bytes)
-{
-	struct sim *sim = sim_of(kernel);
-	size_t whole = (bytes + SIM_PAGE - 1) / SIM_PAGE * SIM_PAGE;
-	void *memory;
-
-	if (sim_enter(sim, SIM_MAP, -1, -1))
-		return NULL;
-	if (sim->maps == SIM_MAPS)
-		sim_fail(sim, "more than %d mappings are in use", SIM_MAPS);
-	memory = aligned_alloc(SIM_PAGE, whole);
-	if (!memory)
-		abort();
-	memset(memory, 0, whole);
-	sim->map[sim->maps].memory = memory;
-	sim->map[sim->maps].bytes = bytes;
-	sim->maps++;
-	return memory;
-}
-
-/* Pages leave the process, but what pipes refer to stays what it was. */
-static void memory_goes(struct sim *sim, const void *memory, size_t bytes)
-{
-	uintptr_t begin = (uintptr_t)memory;
-
-	if (!sim->lends_memory)
-		return;
-	for (uint32_t i = 0; i < sim->objects; i++) {
-		struct sim_object *object = &sim->object[i];
-
-		for (uint32_t n = 0; object->in_use && n < object->ring.count; n++) {
-			struct sim_extent *extent =
-				&object->ring.extent[(object->ring.head + n) % SIM_RING];
-
-			if (extent->what != SIM_MEMORY || extent->at < begin ||
-			    extent->at >= begin + bytes)
-				continue;
-			extent->what = SIM_LITERAL;
-			extent->at = (uintptr_t)sim_literal(sim,
-							    (const void *)(uintptr_t)extent->at,
-							    (size_t)extent->bytes);
-		}
-	}
-}
-
-static void sim_unmap(struct fid_kernel *kernel, void *memory, size_t bytes)
-{
-	struct sim *sim = sim_of(kernel);
-
-	for (uint32_t i = 0; i < sim->maps; i++) {
-		if (sim->map[i].memory != memory)
-			continue;
-		if (sim->map[i].bytes != bytes)
-			sim_fail(sim, "unmap of %zu bytes where %zu are mapped", bytes,
-				 sim->map[i].bytes);
-		memory_goes(sim, memory, bytes);
-		free(memory);
-		sim->map[i] = sim->map[--sim->maps];
-		return;
-	}
-	sim_fail(sim, "unmap of what is not mapped");
-}
-
-static int sim_discard(struct fid_kernel *kernel, void *memory, size_t bytes)
-{
-	struct sim *sim = sim_of(kernel);
-	int result = sim_enter(sim, SIM_DISCARD, -1, -1);
-
-	if (!result) {
-		memory_goes(sim, memory, bytes);
-		memset(memory, 0, bytes);
-	}
-	return (int)sim_leave(sim, SIM_DISCARD, -1, -1, result);
 }
 
 static void sim_sigpipe_hold(struct fid_kernel *kernel, struct fid_sigpipe *sigpipe)
@@ -434,8 +358,12 @@ static void sim_sigpipe_release(struct fid_kernel *kernel, struct fid_sigpipe *s
 	if (raised && !sigpipe->was_pending)
 		sim->sigpipe_pending = false;
 	sim->sigpipe_blocked = sigpipe->was_blocked;
-	if (sim->sigpipe_pending && !sim->sigpipe_blocked)
+	if (!sim->sigpipe_pending || sim->sigpipe_blocked)
+		return;
+	if (!sim->takes_sigpipe)
 		sim_fail(sim, "SIGPIPE reached the caller when it was let through again");
+	sim->sigpipe_pending = false;
+	sim->sigpipes++;
 }
 
 static uint32_t sim_generation(struct fid_kernel *kernel)
@@ -458,9 +386,6 @@ void sim_table_facts(struct fid_kernel *kernel)
 	kernel->close = sim_close;
 	kernel->poll = sim_poll;
 	kernel->now_ns = sim_now_ns;
-	kernel->map = sim_map;
-	kernel->unmap = sim_unmap;
-	kernel->discard = sim_discard;
 	kernel->sigpipe_hold = sim_sigpipe_hold;
 	kernel->sigpipe_release = sim_sigpipe_release;
 	kernel->generation = sim_generation;

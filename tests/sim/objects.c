@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What descriptors refer to, who is at their other ends, and what the sinks must receive.
+ * What descriptors refer to, and who is at their other ends.
  *
  * Time is discrete: a peer acts at moments of its own choosing, and a call that sleeps moves
  * the clock to the next such moment. A peer that can do nothing before the flow does something
@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -261,97 +260,6 @@ void sim_overwrite(struct sim *sim, int fd, uint64_t offset, uint64_t bytes)
 	object->modified_ns = sim->now_ns;
 }
 
-/* ---- What a sink must receive ---- */
-
-void sim_expect(struct sim *sim, int fd, uint64_t position)
-{
-	struct sim_fd *descriptor = &sim->fd[fd - SIM_FD_FIRST];
-	struct sim_object *object = sim_far(sim, fd);
-
-	object->oracle = (struct sim_oracle){
-		.is_on = true,
-		.first = position,
-		.accepted = position,
-		.drained = position,
-		.offset_first = descriptor->flags & O_APPEND ? object->content.size
-							     : descriptor->offset,
-	};
-}
-
-uint64_t sim_received(struct sim *sim, int fd)
-{
-	struct sim_object *object = sim_far(sim, fd);
-
-	return object->oracle.accepted - object->oracle.first;
-}
-
-static void describe(const struct sim_extent *extent, char *text, size_t size)
-{
-	static const char *const names[] = {"the stream", "the file", "memory", "strange bytes",
-					    "zeros"};
-
-	if (extent->what == SIM_STREAM && extent->which == SIM_STREAM_LATER)
-		snprintf(text, size, "what was written later at %llu",
-			 (unsigned long long)extent->at);
-	else if (extent->what == SIM_STREAM || extent->what == SIM_FILE)
-		snprintf(text, size, "%s at %llu", names[extent->what],
-			 (unsigned long long)extent->at);
-	else
-		snprintf(text, size, "%s", names[extent->what]);
-}
-
-/* Bytes come into a sink: they must be the next ones, whatever way they come. */
-void sim_oracle_accept(struct sim *sim, struct sim_object *object,
-		       const struct sim_extent *extent, uint64_t bytes, uint64_t offset)
-{
-	struct sim_oracle *oracle = &object->oracle;
-	char text[64];
-
-	if (!oracle->is_on || !bytes)
-		return;
-	if ((extent->what != SIM_STREAM && extent->what != SIM_FILE) ||
-	    extent->at != oracle->accepted) {
-		describe(extent, text, sizeof(text));
-		sim_fail(sim, "the sink expects byte %llu of the stream and gets %s",
-			 (unsigned long long)oracle->accepted, text);
-	}
-	if (object->kind == SIM_REGULAR &&
-	    offset - oracle->offset_first != oracle->accepted - oracle->first)
-		sim_fail(sim, "byte %llu of the stream is written to offset %llu, not %llu",
-			 (unsigned long long)oracle->accepted, (unsigned long long)offset,
-			 (unsigned long long)(oracle->offset_first + oracle->accepted -
-					      oracle->first));
-	oracle->accepted += bytes;
-}
-
-/* The sink's peer reads them: they must still be what was delivered. */
-static void oracle_drain(struct sim *sim, struct sim_object *object, struct sim_extent extent)
-{
-	struct sim_oracle *oracle = &object->oracle;
-	char text[64];
-
-	while (extent.bytes) {
-		struct sim_extent part = sim_extent_resolve(sim, &extent);
-
-		if (part.what != SIM_STREAM || part.at != oracle->drained) {
-			describe(&part, text, sizeof(text));
-			sim_fail(sim, "the peer expects byte %llu of the stream and reads %s",
-				 (unsigned long long)oracle->drained, text);
-		}
-		if (part.which == SIM_STREAM_LATER) {
-			oracle->changed += part.bytes;
-			sim->changed += part.bytes;
-			if (sim->stable)
-				sim_fail(sim,
-					 "byte %llu changed after it was delivered, and a "
-					 "stable copy was asked for",
-					 (unsigned long long)part.at);
-		}
-		oracle->drained += part.bytes;
-		sim_extent_skip(&extent, part.bytes);
-	}
-}
-
 /* ---- Peers ---- */
 
 void sim_peer_join(struct sim *sim, struct sim_object *object)
@@ -441,7 +349,13 @@ static void produce(struct sim *sim, struct sim_object *object)
 		.at = object->oracle.accepted, /* of a source: how much it has produced */
 		.bytes = bytes,
 	};
-	if (object->kind == SIM_FIFO)
+	run.bytes = bytes;
+	if (object->kind == SIM_FIFO && peer->lends) {
+		run.extent[0].what = SIM_FILE;
+		run.extent[0].which = sim_object(sim, (int)peer->lends)->index;
+		run.extent[0].phase = (uint16_t)(run.extent[0].at % SIM_PAGE);
+		put = sim_pipe_put(object, &run, false);
+	} else if (object->kind == SIM_FIFO)
 		put = sim_pipe_write(object, run.extent[0], bytes);
 	else
 		put = sim_queue_put(object, &run);
@@ -466,7 +380,7 @@ static void consume(struct sim *sim, struct sim_object *object)
 	sim_ring_peek(object, bytes, 0, &run);
 	if (object->oracle.is_on)
 		for (uint32_t i = 0; i < run.count; i++)
-			oracle_drain(sim, object, run.extent[i]);
+			sim_oracle_drain(sim, object, run.extent[i]);
 	sim_ring_drop(object, run.bytes);
 	if (peer->bytes_left != SIM_NEVER)
 		peer->bytes_left -= run.bytes;

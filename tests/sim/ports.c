@@ -118,7 +118,7 @@ static ssize_t read_stream(struct sim *sim, const struct sim_port *port, void *t
 	unsigned char *target = to;
 	ssize_t got;
 
-	if (sim_is_unlucky(sim, port))
+	if (!sim->is_sole_reader && sim_is_unlucky(sim, port))
 		return -EAGAIN;
 	for (;;) {
 		got = sim_stream_peek(sim, port, bytes, 0, &run);
@@ -194,6 +194,8 @@ ssize_t sim_file_put(struct sim *sim, const struct sim_port *port, uint64_t offs
 	uint64_t room = file->room > offset ? file->room - offset : 0;
 	uint64_t put = 0;
 
+	if (file->sealed)
+		return -EPERM;
 	if (!room) {
 		sim->guilty = 1;
 		return -file->room_error;
@@ -206,9 +208,12 @@ ssize_t sim_file_put(struct sim *sim, const struct sim_port *port, uint64_t offs
 		room -= rest.bytes;
 		sim_oracle_accept(sim, file, &rest, rest.bytes, offset + put);
 		while (rest.bytes) {
-			struct sim_extent part = sim_extent_resolve(sim, &rest);
+			struct sim_extent part = sim_extent_own(sim, &rest);
 
-			sim_content_write(&file->content, offset + put, &part);
+			if (file->is_memory)
+				sim_extent_fill(sim, &part, file->memory + offset + put);
+			else
+				sim_content_write(&file->content, offset + put, &part);
 			put += part.bytes;
 			sim_extent_skip(&rest, part.bytes);
 		}
@@ -274,7 +279,7 @@ ssize_t sim_stream_put(struct sim *sim, const struct sim_port *port, const struc
 				struct sim_extent *extent = &copy.extent[i];
 				uint64_t whole = extent->bytes;
 
-				*extent = sim_extent_resolve(sim, extent);
+				*extent = sim_extent_own(sim, extent);
 				if (extent->bytes < whole)
 					copy.count = i + 1;
 			}
@@ -379,6 +384,7 @@ static ssize_t write_any(struct sim *sim, int fd, const void *from, size_t bytes
 			 int64_t offset, unsigned flags)
 {
 	struct sim_port port = sim_port_of(sim, fd, SIM_WRITE);
+	size_t there;
 
 	if (flags & FID_WRITE_NOSIGNAL && !(flags & FID_WRITE_SOCKET) &&
 	    sim->world.no_write_nosignal)
@@ -395,8 +401,17 @@ static ssize_t write_any(struct sim *sim, int fd, const void *from, size_t bytes
 	case SIM_FULL:
 		return bytes ? -ENOSPC : 0;
 	case SIM_REGULAR:
-		return write_file(sim, &port, from, bytes, offset);
+		there = sim_memory_there(sim, from, bytes);
+		if (bytes && !there)
+			return -EFAULT;
+		return write_file(sim, &port, from, there, offset);
+	case SIM_NULL:
+		return write_stream(sim, fd, &port, from, bytes, flags);
 	default:
+		there = sim_memory_there(sim, from, bytes);
+		if (bytes && !there)
+			return -EFAULT;
+		bytes = there;
 		return write_stream(sim, fd, &port, from, bytes, flags);
 	}
 }
@@ -416,8 +431,41 @@ static ssize_t sim_write(struct fid_kernel *kernel, int fd, const void *from, si
 	return sim_leave(sim, SIM_WRITE, -1, fd, result);
 }
 
+static ssize_t peek_any(struct sim *sim, int socket, unsigned char *to, size_t bytes)
+{
+	struct sim_port port = sim_port_of(sim, socket, SIM_PEEK);
+	struct sim_run run;
+	ssize_t got;
+
+	if (!port.fd)
+		return -EBADF;
+	if (!sim_is_socket(port.object))
+		return -ENOTSOCK;
+	if (!bytes)
+		return 0;
+	if (sim_is_unlucky(sim, &port))
+		return -EAGAIN;
+	got = sim_stream_peek(sim, &port, bytes, 0, &run);
+	for (uint32_t i = 0; got > 0 && i < run.count; i++) {
+		sim_extent_fill(sim, &run.extent[i], to);
+		to += run.extent[i].bytes;
+	}
+	return got;
+}
+
+static ssize_t sim_peek(struct fid_kernel *kernel, int socket, void *to, size_t bytes)
+{
+	struct sim *sim = sim_of(kernel);
+	ssize_t result = sim_enter(sim, SIM_PEEK, socket, -1);
+
+	if (!result)
+		result = peek_any(sim, socket, to, bytes);
+	return sim_leave(sim, SIM_PEEK, socket, -1, result);
+}
+
 void sim_table_ports(struct fid_kernel *kernel)
 {
+	kernel->peek = sim_peek;
 	kernel->read = sim_read;
 	kernel->write = sim_write;
 }

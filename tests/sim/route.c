@@ -206,7 +206,7 @@ static void check_facts(const struct question *question, const struct fid_rung *
 static void check(const struct question *question)
 {
 	const struct fid_options *options = &question->options;
-	const char *refused[FID_METHODS];
+	const char *refused[FID_ROUTES];
 	struct fid_ladder ladder;
 	unsigned on_ladder = 0;
 
@@ -214,11 +214,11 @@ static void check(const struct question *question)
 	fid_route(&question->source, &question->sink, options,
 		  question->facts_known ? &question->facts : NULL, question->bytes_expected,
 		  &ladder, refused);
-	RULE(ladder.count <= FID_METHODS, "%u rungs", ladder.count);
+	RULE(ladder.count <= FID_ROUTES, "%u rungs", ladder.count);
 	for (unsigned i = 0; i < ladder.count; i++) {
 		const struct fid_rung *rung = &ladder.rung[i];
 
-		RULE(rung->method < FID_METHODS, "an unknown method");
+		RULE(rung->method < FID_ROUTES, "an unknown method");
 		RULE(!(on_ladder & FID_ROUTE(rung->method)), "%s is there twice",
 		     fid_method_name(rung->method));
 		/* From file to file the copies within the kernel may change places. */
@@ -237,7 +237,7 @@ static void check(const struct question *question)
 		check_method(question, rung);
 		check_facts(question, rung);
 	}
-	for (unsigned method = 0; method < FID_METHODS; method++)
+	for (unsigned method = 0; method < FID_ROUTES; method++)
 		RULE(!refused[method] == !!(on_ladder & FID_ROUTE(method)),
 		     "%s is %son the ladder, and the refusal says \"%s\"",
 		     fid_method_name(method), on_ladder & FID_ROUTE(method) ? "" : "not ",
@@ -278,7 +278,7 @@ static uint64_t check_options(struct question *question)
 	uint64_t count = 0;
 
 	for (uint32_t flags = 0; flags < 4; flags++)
-		for (uint32_t routes = 0; routes < 1u << FID_METHODS; routes++)
+		for (uint32_t routes = 0; routes < 1u << FID_ROUTES; routes++)
 			for (uint32_t require = 0; require <= FID_REQUIRE_BY_REFERENCE;
 			     require++)
 				for (int i = 0; i < 4; i++, count++) {
@@ -364,7 +364,7 @@ TEST(the_ladder_obeys_its_rules_for_random_ends)
 		options->flags = (uint32_t)(test_random(&random) % 128);
 		options->routes =
 			coin(&random) ? 0
-				      : (uint32_t)(test_random(&random) % (1u << FID_METHODS));
+				      : (uint32_t)(test_random(&random) % (1u << FID_ROUTES));
 		options->require = coin(&random) ? 0 : (uint32_t)(test_random(&random) % 3);
 		options->bytes_max = coin(&random) ? 0 : question.bytes_expected;
 		options->pipe_bytes = coin(&random) ? 0 : test_random(&random);

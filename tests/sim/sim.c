@@ -2,7 +2,7 @@
 /*
  * The life of a simulated kernel, and where its judgements go.
  */
-#include "sim.h"
+#include "calls.h"
 
 #include "test.h"
 
@@ -20,11 +20,35 @@ uint64_t sim_random(struct sim *sim)
 const char *sim_call_name(enum sim_call call)
 {
 	static const char *const names[SIM_CALLS] = {
-		"nothing",      "read",     "write",           "splice",      "tee",
-		"vmsplice",     "sendfile", "copy_file_range", "reflink",     "stat",
-		"status_flags", "socket",   "socket_error",    "is_terminal", "file_system",
-		"seek",         "pipe",     "pipe_resize",     "pipe_size",   "close",
-		"poll",         "map",      "discard",
+		"nothing",
+		"read",
+		"write",
+		"splice",
+		"tee",
+		"vmsplice",
+		"sendfile",
+		"copy_file_range",
+		"reflink",
+		"stat",
+		"status_flags",
+		"socket",
+		"socket_error",
+		"is_terminal",
+		"file_system",
+		"seek",
+		"pipe",
+		"pipe_resize",
+		"pipe_size",
+		"close",
+		"poll",
+		"map",
+		"discard",
+		"peek",
+		"slab_map",
+		"slab_is_huge",
+		"memory_file",
+		"memory_file_map",
+		"memory_file_seal",
 	};
 
 	return call < SIM_CALLS && names[call] ? names[call] : "unknown";
@@ -68,7 +92,10 @@ struct sim *sim_new(void)
 /* Forgets descriptors, objects and memory. */
 static void clear(struct sim *sim)
 {
+	while (sim->maps)
+		sim_mapping_drop(sim, &sim->map[--sim->maps]);
 	for (uint32_t i = 0; i < sim->objects; i++) {
+		sim_memory_file_drop(&sim->object[i]);
 		sim_ring_clear(&sim->object[i]);
 		sim_content_clear(&sim->object[i].content);
 		sim->object[i].in_use = false;
@@ -80,8 +107,6 @@ static void clear(struct sim *sim)
 	sim->fds_open = 0;
 	sim->peer_count = 0;
 	sim->slots_private = 0;
-	while (sim->maps)
-		free(sim->map[--sim->maps].memory);
 	sim_literals_free(sim);
 }
 
@@ -119,6 +144,12 @@ void sim_start(struct sim *sim, uint64_t seed, const struct sim_world *world)
 	sim->sigpipe_held = false;
 	sim->sigpipe_maybe = false;
 	sim->lends_memory = false;
+	sim->takes_sigpipe = false;
+	sim->is_sole_reader = false;
+	sim->sigpipes = 0;
+	sim->may_sleep_on_shared = false;
+	sim->hole_bytes = 0;
+	sim->slabs_made = 0;
 	sim->failure[0] = '\0';
 }
 

@@ -63,6 +63,12 @@ enum sim_call {
 	SIM_POLL,
 	SIM_MAP,
 	SIM_DISCARD,
+	SIM_PEEK,
+	SIM_SLAB_MAP,
+	SIM_SLAB_IS_HUGE,
+	SIM_MEMORY_FILE,
+	SIM_MEMORY_FILE_MAP,
+	SIM_MEMORY_FILE_SEAL,
 	SIM_CALLS,
 };
 
@@ -71,8 +77,8 @@ enum sim_call {
 enum sim_what {
 	SIM_STREAM = 0, /* which: the stream, at: the position */
 	SIM_FILE,       /* a reference: which: the object, at: the offset */
-	SIM_MEMORY,     /* a reference: at: the address */
-	SIM_LITERAL,    /* at: the address of bytes that the simulator owns */
+	SIM_MEMORY,     /* a reference: at: the address, which: the huge page it is on, or 0 */
+	SIM_LITERAL,    /* at: the address of bytes that the simulator owns, which: as above */
 	SIM_ZEROS,
 };
 
@@ -145,6 +151,8 @@ struct sim_peer {
 	uint64_t bytes_left; /* before it ends */
 	uint32_t bytes_max;  /* of one action */
 	uint32_t delay_ns;   /* at most, between two actions */
+	uint32_t lends;      /* of a producer into a pipe: the descriptor of a regular file whose
+			      * pages it gives, as vmsplice and splice do; 0: it writes */
 };
 
 /* What a sink must receive. */
@@ -180,6 +188,13 @@ struct sim_object {
 	uint64_t error_at; /* reading there fails; SIM_NEVER: nowhere */
 	int error;         /* with this */
 	uint64_t modified_ns;
+	bool is_memory; /* made by memory_file */
+	bool sealed;
+	uint32_t maps_writable;
+	unsigned char *memory;
+	size_t memory_bytes;
+	void *reserved;
+	size_t reserved_bytes;
 
 	/* Pipes, and what waits to be read from a socket or terminal. */
 	struct sim_ring ring;
@@ -231,6 +246,13 @@ struct sim_world {
 	bool vmsplice_copies;
 	bool empty_pipe_says_zero; /* gVisor */
 	bool no_write_nosignal;
+	bool no_memory;     /* map */
+	bool no_slabs;      /* slab_map */
+	bool no_huge_pages; /* slab_is_huge */
+	int discard;
+	int memory_file;
+	bool no_memory_file_map;
+	int memory_file_seal;
 	uint32_t pipe_slots;   /* of a new pipe; 0: SIM_SLOTS */
 	uint32_t slots_budget; /* slots that the user's pipes may have in all; 0: no bound */
 	/* How unkind it is, in thousandths. */
@@ -260,9 +282,14 @@ struct sim {
 	size_t fail_bytes;       /* and how much it wanted, if it was a read */
 
 	/* What the test demands of the calls that follow. */
-	bool no_sleep;      /* only poll may sleep */
-	bool no_poll_sleep; /* and not even that */
-	bool stable;        /* delivered bytes may not change */
+	bool no_sleep;            /* only poll may sleep */
+	bool no_poll_sleep;       /* and not even that */
+	bool stable;              /* delivered bytes may not change */
+	bool may_sleep_on_shared; /* splice may sleep with the lock of a pipe that others see */
+	bool is_sole_reader;      /* nobody else reads what the caller reads */
+	bool takes_sigpipe;       /* the caller expects SIGPIPE: it is counted */
+	uintptr_t hole;           /* memory of the process that is not there */
+	size_t hole_bytes;
 
 	/* The account. */
 	uint64_t calls;      /* in this round */
@@ -287,6 +314,7 @@ struct sim {
 	bool sigpipe_pending;
 	bool sigpipe_pending_first; /* as the caller had them */
 	bool sigpipe_blocked_first;
+	uint64_t sigpipes; /* that reached a caller who expects them */
 	bool sigpipe_held;
 	bool lends_memory;  /* a pipe may refer to memory of the process */
 	bool sigpipe_maybe; /* a call while it was held may have raised one */
@@ -300,11 +328,15 @@ struct sim {
 	uint32_t peers[SIM_OBJECTS];
 	uint32_t peer_count;
 	uint32_t slots_private;
-	struct {
+	struct sim_mapping {
 		void *memory;
 		size_t bytes;
+		uint32_t *slab; /* of a slab_map: the number of each huge page */
+		struct sim_object *file;
+		bool writable; /* of a file's */
 	} map[SIM_MAPS];
 	uint32_t maps;
+	uint32_t slabs_made;
 	struct sim_block {
 		struct sim_block *next;
 		size_t used;
@@ -372,6 +404,12 @@ struct sim_object *sim_far(struct sim *sim, int fd);
 /* From now on fd must receive the source's stream from this position on. */
 void sim_expect(struct sim *sim, int fd, uint64_t position);
 
+/*
+ * How many huge pages of slabs a pipe or socket refers to, pages that the process has dropped
+ * since included.
+ */
+uint32_t sim_slabs_referenced(struct sim *sim, const struct sim_object *object);
+
 /* How many bytes fd has received since sim_expect(). */
 uint64_t sim_received(struct sim *sim, int fd);
 
@@ -403,6 +441,8 @@ void sim_literals_free(struct sim *sim);
 void sim_extent_fill(struct sim *sim, const struct sim_extent *extent, void *to);
 /* The first part of extent that lies on one piece of what it refers to, resolved. */
 struct sim_extent sim_extent_resolve(struct sim *sim, const struct sim_extent *extent);
+/* The same, and what only refers to memory becomes bytes that the simulator owns. */
+struct sim_extent sim_extent_own(struct sim *sim, const struct sim_extent *extent);
 void sim_extent_skip(struct sim_extent *extent, uint64_t bytes);
 void sim_content_write(struct sim_content *content, uint64_t offset,
 		       const struct sim_extent *extent);
@@ -435,14 +475,18 @@ int sim_fd_new(struct sim *sim, struct sim_object *object, bool reads, bool writ
 	       bool is_borrowed);
 void sim_fd_close(struct sim *sim, int fd);
 short sim_ready(struct sim *sim, const struct sim_fd *fd);
-void sim_oracle_accept(struct sim *sim, struct sim_object *object,
-		       const struct sim_extent *extent, uint64_t bytes, uint64_t offset);
 void sim_peers_run(struct sim *sim);
 void sim_peer_wake(struct sim *sim, struct sim_object *object);
 void sim_peer_join(struct sim *sim, struct sim_object *object);
 /* Sleeps until a peer has acted. Returns 0 or -EINTR. */
 int sim_sleep(struct sim *sim, enum sim_call call, uint64_t until_ns);
 int sim_poll_now(struct sim *sim, struct pollfd *fds, size_t count);
+
+/* oracle.c */
+void sim_oracle_accept(struct sim *sim, struct sim_object *object,
+		       const struct sim_extent *extent, uint64_t bytes, uint64_t offset);
+/* The sink's peer reads an extent of it. */
+void sim_oracle_drain(struct sim *sim, struct sim_object *object, struct sim_extent extent);
 
 /* calls.c */
 void sim_table_fill(struct fid_kernel *kernel);

@@ -7,6 +7,10 @@
 #include <errno.h>
 #include <fcntl.h>
 
+enum { SEGMENTS_MAX = 1024 /* UIO_MAXIOV */ };
+
+static const unsigned FLAGS = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT;
+
 /* From some byte on a sink may refuse what it took before. */
 int sim_refusal(struct sim *sim, const struct sim_port *sink)
 {
@@ -36,21 +40,24 @@ int sim_refused(struct sim *sim, const struct sim_port *sink)
  */
 static int sleep_on_far_side(struct sim *sim, enum sim_call call, const struct sim_object *pipe)
 {
-	if (!pipe->is_private)
+	if (!pipe->is_private && !sim->may_sleep_on_shared)
 		sim_fail(sim, "%s sleeps while it holds the lock of a pipe that others share",
 			 sim_call_name(call));
 	return sim_sleep(sim, call, SIM_NEVER);
 }
 
 /* Waits until a pipe has a byte: 1, 0 at its end, or -errno. */
-static int wait_for_bytes(struct sim *sim, struct sim_object *pipe, bool nonblocking)
+static int wait_for_bytes(struct sim *sim, enum sim_call call, struct sim_object *pipe,
+			  bool nonblocking)
 {
 	while (!pipe->ring.bytes) {
 		if (!pipe->writers)
 			return 0;
 		if (nonblocking)
-			return sim->world.empty_pipe_says_zero ? 0 : -EAGAIN;
-		if (sim_sleep(sim, SIM_SPLICE, SIM_NEVER) < 0)
+			return sim->world.empty_pipe_says_zero && call != SIM_VMSPLICE
+				       ? 0
+				       : -EAGAIN;
+		if (sim_sleep(sim, call, SIM_NEVER) < 0)
 			return -EINTR;
 	}
 	return 1;
@@ -72,35 +79,51 @@ static int wait_for_room(struct sim *sim, enum sim_call call, struct sim_object 
 	}
 }
 
-static ssize_t splice_pipes(struct sim *sim, const struct sim_port *source,
-			    const struct sim_port *sink, size_t bytes, unsigned flags)
+/*
+ * What splice and tee of two pipes have in common: both wait for the source first, then for the
+ * sink, and then look who is there. run becomes what was put into the sink.
+ */
+static ssize_t between_pipes(struct sim *sim, enum sim_call call, const struct sim_port *source,
+			     const struct sim_port *sink, size_t bytes, unsigned flags,
+			     struct sim_run *run)
 {
 	struct sim_object *from = source->object;
 	struct sim_object *to = sink->object;
 	bool nonblocking = (source->fd->flags | sink->fd->flags) & O_NONBLOCK ||
 			   flags & SPLICE_F_NONBLOCK;
-	struct sim_run run;
-	ssize_t put;
 	int ready;
 
-	if (from == to)
+	do {
+		ready = wait_for_bytes(sim, call, from, nonblocking);
+		if (ready < 0)
+			return ready;
+		if (ready == 0 && from->writers)
+			return 0;
+		ready = wait_for_room(sim, call, to, nonblocking);
+		if (ready < 0)
+			return ready;
+		/* Somebody else may have taken them while it slept. */
+	} while (!from->ring.bytes && from->writers);
+	if (!from->ring.bytes)
+		return 0;
+	sim_ring_peek(from, sim_shorten(sim, bytes), 0, run);
+	return sim_stream_put(sim, sink, run,
+			      call == SIM_TEE ? SIM_AS_SLOTS : SIM_AS_MOVED_SLOTS);
+}
+
+static ssize_t splice_pipes(struct sim *sim, const struct sim_port *source,
+			    const struct sim_port *sink, size_t bytes, unsigned flags)
+{
+	struct sim_run run;
+	ssize_t put;
+
+	if (source->object == sink->object)
 		return -EINVAL;
 	if (sim_refusal(sim, sink))
 		return sim_refused(sim, sink);
-	ready = wait_for_bytes(sim, from, nonblocking);
-	if (ready < 0)
-		return ready;
-	if (!to->readers)
-		return -EPIPE;
-	if (ready == 0)
-		return 0;
-	ready = wait_for_room(sim, SIM_SPLICE, to, nonblocking);
-	if (ready < 0)
-		return ready;
-	sim_ring_peek(from, sim_shorten(sim, bytes), 0, &run);
-	put = sim_stream_put(sim, sink, &run, SIM_AS_MOVED_SLOTS);
+	put = between_pipes(sim, SIM_SPLICE, source, sink, bytes, flags, &run);
 	if (put > 0)
-		sim_stream_drop(sim, from, (uint64_t)put);
+		sim_stream_drop(sim, source->object, (uint64_t)put);
 	return put;
 }
 
@@ -135,10 +158,10 @@ static ssize_t splice_from_pipe(struct sim *sim, const struct sim_port *source,
 	int ready;
 
 	if (sink_offset && !sim_is_seekable(sink->object))
-		return -ESPIPE;
+		return -EINVAL;
 	if (sim_refusal(sim, sink))
 		return sim_refused(sim, sink);
-	ready = wait_for_bytes(sim, from, nonblocking);
+	ready = wait_for_bytes(sim, SIM_SPLICE, from, nonblocking);
 	if (ready <= 0)
 		return ready;
 	if (sim_is_unlucky(sim, sink))
@@ -231,8 +254,8 @@ ssize_t sim_splice_to_pipe(struct sim *sim, enum sim_call call, const struct sim
 		got = sim_stream_peek(sim, source, bytes, from->segment_bytes, &run);
 		if (got != -EAGAIN || source->fd->flags & O_NONBLOCK)
 			break;
-		/* Only unix sockets ask the flag; TCP and terminals ask the descriptor. */
-		if (from->kind == SIM_UNIX && flags & SPLICE_F_NONBLOCK)
+		/* Only unix sockets ask the flag, which the pipe's O_NONBLOCK sets, too. */
+		if (from->kind == SIM_UNIX && nonblocking)
 			break;
 		if (sleep_on_far_side(sim, call, to) < 0)
 			return -EINTR;
@@ -254,8 +277,7 @@ static ssize_t splice_any(struct sim *sim, int source, int64_t *source_offset, i
 		return sim->world.splice;
 	if (!bytes)
 		return 0;
-	if (flags &
-	    ~(unsigned)(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT))
+	if (flags & ~FLAGS)
 		return -EINVAL;
 	from = sim_port_of(sim, source, SIM_SPLICE);
 	to = sim_port_of(sim, sink, SIM_SPLICE);
@@ -295,11 +317,11 @@ static ssize_t tee_any(struct sim *sim, int source, int sink, size_t bytes, unsi
 {
 	struct sim_port from, to;
 	struct sim_run run;
-	bool nonblocking;
-	int ready;
 
 	if (sim->world.tee)
 		return sim->world.tee;
+	if (flags & ~FLAGS)
+		return -EINVAL;
 	if (!bytes)
 		return 0;
 	from = sim_port_of(sim, source, SIM_TEE);
@@ -309,19 +331,7 @@ static ssize_t tee_any(struct sim *sim, int source, int sink, size_t bytes, unsi
 	if (from.object->kind != SIM_FIFO || to.object->kind != SIM_FIFO ||
 	    from.object == to.object)
 		return -EINVAL;
-	nonblocking = (from.fd->flags | to.fd->flags) & O_NONBLOCK || flags & SPLICE_F_NONBLOCK;
-	ready = wait_for_bytes(sim, from.object, nonblocking);
-	if (ready < 0)
-		return ready;
-	if (!to.object->readers)
-		return -EPIPE;
-	if (ready == 0)
-		return 0;
-	ready = wait_for_room(sim, SIM_TEE, to.object, nonblocking);
-	if (ready < 0)
-		return ready;
-	sim_ring_peek(from.object, bytes, 0, &run);
-	return sim_stream_put(sim, &to, &run, SIM_AS_SLOTS);
+	return between_pipes(sim, SIM_TEE, &from, &to, bytes, flags, &run);
 }
 
 static ssize_t sim_tee(struct fid_kernel *kernel, int source, int sink, size_t bytes,
@@ -336,53 +346,147 @@ static ssize_t sim_tee(struct fid_kernel *kernel, int source, int sink, size_t b
 	return sim_leave(sim, SIM_TEE, source, sink, result);
 }
 
-static ssize_t vmsplice_any(struct sim *sim, int fd, const struct iovec *segments, size_t count,
-			    unsigned flags)
+/* lib/iov_iter.c, import_iovec(): how many bytes the segments name, or -EINVAL. */
+static ssize_t total_of(const struct iovec *segments, size_t count)
 {
-	struct sim_port port;
-	ssize_t done = 0;
-	int ready;
+	size_t total = 0;
 
-	if (sim->world.vmsplice)
-		return sim->world.vmsplice;
-	if (flags & SPLICE_F_GIFT && sim->world.vmsplice_gift)
-		return sim->world.vmsplice_gift;
-	port = sim_port_of(sim, fd, SIM_VMSPLICE);
-	if (!port.fd || port.object->kind != SIM_FIFO || !port.fd->writes)
-		return -EBADF;
-	if (count > 1024)
+	if (count > SEGMENTS_MAX)
 		return -EINVAL;
-	ready = wait_for_room(sim, SIM_VMSPLICE, port.object,
-			      port.fd->flags & O_NONBLOCK || flags & SPLICE_F_NONBLOCK);
+	for (size_t i = 0; i < count; i++) {
+		if ((ssize_t)segments[i].iov_len < 0)
+			return -EINVAL;
+		if (segments[i].iov_len > FID_TRANSFER_MAX - total)
+			total = FID_TRANSFER_MAX;
+		else
+			total += segments[i].iov_len;
+	}
+	return (ssize_t)total;
+}
+
+/* The part of a segment that one extent can stand for: it lies on one huge page. */
+static struct sim_run memory_run(struct sim *sim, const unsigned char *at, size_t bytes)
+{
+	size_t page = FID_SLAB_BYTES - (uintptr_t)at % FID_SLAB_BYTES;
+	struct sim_run run = {.count = 1, .bytes = bytes < page ? bytes : page};
+
+	run.extent[0] = (struct sim_extent){
+		.what = SIM_MEMORY,
+		.which = sim_memory_pages(sim, at),
+		.at = (uintptr_t)at,
+		.phase = (uint16_t)((uintptr_t)at % SIM_PAGE),
+		.bytes = run.bytes,
+	};
+	if (!sim->world.vmsplice_copies)
+		return run;
+	run.extent[0].what = SIM_LITERAL;
+	run.extent[0].which = 0;
+	run.extent[0].at = (uintptr_t)sim_literal(sim, at, (size_t)run.bytes);
+	return run;
+}
+
+/* Memory into a pipe: it waits for the first slot only, and then takes what there is. */
+static ssize_t vmsplice_in(struct sim *sim, const struct sim_port *port,
+			   const struct iovec *segments, size_t left, unsigned flags)
+{
+	size_t within = 0;
+	ssize_t done = 0;
+	int ready = wait_for_room(sim, SIM_VMSPLICE, port->object, flags & SPLICE_F_NONBLOCK);
+
 	if (ready < 0)
 		return ready;
-	for (size_t i = 0; i < count; i++) {
-		uintptr_t address = (uintptr_t)segments[i].iov_base;
-		struct sim_run run = {.count = 1, .bytes = segments[i].iov_len};
+	sim->lends_memory = true;
+	while (left) {
+		const unsigned char *at = (const unsigned char *)segments->iov_base + within;
+		size_t bytes = segments->iov_len - within;
+		struct sim_run run;
 		ssize_t put;
 
-		if (!run.bytes)
+		if (!bytes) {
+			segments++;
+			within = 0;
 			continue;
-		run.extent[0] = (struct sim_extent){
-			.what = SIM_MEMORY,
-			.at = address,
-			.phase = (uint16_t)(address % SIM_PAGE),
-			.bytes = run.bytes,
-		};
-		if (sim->world.vmsplice_copies) {
-			run.extent[0].what = SIM_LITERAL;
-			run.extent[0].at = (uintptr_t)sim_literal(sim, segments[i].iov_base,
-								  segments[i].iov_len);
 		}
-		sim->lends_memory |= !sim->world.vmsplice_copies;
-		put = sim_stream_put(sim, &port, &run, SIM_AS_SLOTS);
+		if (bytes > left)
+			bytes = left;
+		if (bytes > (size_t)SIM_SLOTS_MAX * SIM_PAGE)
+			bytes = (size_t)SIM_SLOTS_MAX * SIM_PAGE;
+		bytes = sim_memory_there(sim, at, bytes);
+		if (!bytes)
+			return done ? done : -EFAULT;
+		run = memory_run(sim, at, bytes);
+		put = sim_stream_put(sim, port, &run, SIM_AS_SLOTS);
 		if (put < 0)
 			return done ? done : put;
 		done += put;
+		left -= (size_t)put;
+		within += (size_t)put;
 		if ((uint64_t)put < run.bytes)
 			break;
 	}
 	return done;
+}
+
+/* A pipe into memory: always a copy. */
+static ssize_t vmsplice_out(struct sim *sim, const struct sim_port *port,
+			    const struct iovec *segments, size_t left, unsigned flags)
+{
+	size_t within = 0;
+	ssize_t done = 0;
+	int ready = wait_for_bytes(sim, SIM_VMSPLICE, port->object, flags & SPLICE_F_NONBLOCK);
+
+	if (ready <= 0)
+		return ready;
+	while (left && port->object->ring.bytes) {
+		unsigned char *at = (unsigned char *)segments->iov_base + within;
+		size_t bytes = segments->iov_len - within;
+		struct sim_run run;
+
+		if (!bytes) {
+			segments++;
+			within = 0;
+			continue;
+		}
+		bytes = sim_memory_there(sim, at, bytes < left ? bytes : left);
+		if (!bytes)
+			return done ? done : -EFAULT;
+		sim_ring_peek(port->object, bytes, 0, &run);
+		for (uint32_t i = 0; i < run.count; i++) {
+			sim_extent_fill(sim, &run.extent[i], at);
+			at += run.extent[i].bytes;
+		}
+		sim_stream_drop(sim, port->object, run.bytes);
+		done += (ssize_t)run.bytes;
+		left -= (size_t)run.bytes;
+		within += (size_t)run.bytes;
+	}
+	return done;
+}
+
+static ssize_t vmsplice_any(struct sim *sim, int fd, const struct iovec *segments, size_t count,
+			    unsigned flags)
+{
+	struct sim_port port;
+	ssize_t total;
+
+	if (sim->world.vmsplice)
+		return sim->world.vmsplice;
+	if (flags & ~FLAGS)
+		return -EINVAL;
+	if (flags & SPLICE_F_GIFT && sim->world.vmsplice_gift)
+		return sim->world.vmsplice_gift;
+	port = sim_port_of(sim, fd, SIM_VMSPLICE);
+	if (!port.fd)
+		return -EBADF;
+	total = total_of(segments, count);
+	if (total <= 0)
+		return total;
+	if (port.object->kind != SIM_FIFO)
+		return -EBADF;
+	total = (ssize_t)sim_shorten(sim, (uint64_t)total);
+	if (port.fd->writes)
+		return vmsplice_in(sim, &port, segments, (size_t)total, flags);
+	return vmsplice_out(sim, &port, segments, (size_t)total, flags);
 }
 
 static ssize_t sim_vmsplice(struct fid_kernel *kernel, int fd, const struct iovec *segments,

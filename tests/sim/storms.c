@@ -275,7 +275,7 @@ static void random_options(struct transfer *transfer, uint64_t *random)
 	if (once_in(random, 4))
 		options->pipe_bytes = random_size(random);
 	if (once_in(random, 4)) {
-		options->routes = (uint32_t)(test_random(random) % (1u << FID_METHODS));
+		options->routes = (uint32_t)(test_random(random) % (1u << FID_ROUTES));
 		if (once_in(random, 2))
 			options->routes |= FID_ROUTE(FID_READ_WRITE);
 		if (options->routes)
@@ -323,7 +323,7 @@ struct tally {
 	uint64_t refused_late; /* demotions after the first byte */
 	uint64_t pipes_reused;
 	uint64_t pipes_refused;
-	uint64_t by_method[FID_METHODS];
+	uint64_t by_method[FID_ROUTES];
 	uint64_t by_call[FID_CALLS]; /* flows that ended with an error of this call */
 };
 
@@ -420,7 +420,7 @@ static void tally_up(struct tally *tally, const struct transfer *transfer)
 	for (uint32_t i = 0; i < transfer->last.demotions; i++)
 		tally->refused_late += transfer->last.demotion[i].at_bytes != 0;
 	tally->salvaged += transfer->salvaged;
-	for (int i = 0; i < FID_METHODS; i++)
+	for (int i = 0; i < FID_ROUTES; i++)
 		tally->by_method[i] += transfer->last.by_method[i] != 0;
 }
 
@@ -494,7 +494,7 @@ static void report(const struct sim *sim, const struct tally *tally)
 		(ull)tally->waits, (ull)tally->interruptions, (ull)tally->timeouts,
 		(ull)tally->demotions, (ull)tally->refused_late, (ull)tally->pipes_reused,
 		(ull)tally->pipes_refused);
-	for (int i = 0; i < FID_METHODS; i++)
+	for (int i = 0; i < FID_ROUTES; i++)
 		test_note("%llu flows moved bytes by %s", (ull)tally->by_method[i],
 			  fid_method_name((enum fid_method)i));
 	for (int i = 0; i < FID_CALLS; i++)
@@ -505,7 +505,7 @@ static void report(const struct sim *sim, const struct tally *tally)
 
 static void check_coverage(const struct tally *tally)
 {
-	for (int i = 0; i < FID_METHODS; i++)
+	for (int i = 0; i < FID_ROUTES; i++)
 		CHECK(tally->by_method[i] > 0);
 	CHECK(tally->waits > 0);
 	CHECK(tally->interruptions > 0);

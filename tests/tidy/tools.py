@@ -75,7 +75,7 @@ def check_tidy(tests, build):
     wanted = {}
     for command in commands:
         path = os.path.relpath(os.path.join(command['directory'], command['file']), tap.ROOT)
-        if re.match(r'(lib|cli)/.*\.c$', path):
+        if re.match(r'(lib|cli|preload)/.*\.c$', path):
             wanted[path] = True
     if not program:
         tests.skip('clang_tidy_finds_nothing', 'clang-tidy is not installed')

@@ -38,6 +38,8 @@ TEST(methods_have_names)
 	CHECK_TEXT(fid_method_name(FID_SPLICE), "splice");
 	CHECK_TEXT(fid_method_name(FID_SPLICE_PIPE), "splice-pipe");
 	CHECK_TEXT(fid_method_name(FID_READ_WRITE), "read-write");
+	CHECK_TEXT(fid_method_name(FID_TEE), "tee");
+	CHECK_TEXT(fid_method_name(FID_VMSPLICE), "vmsplice");
 }
 
 /* Enums are unsigned here, so that -1 is a value out of range as well. */

@@ -105,7 +105,7 @@ TEST(unknown_flags_routes_and_requirements_are_einval)
 		else
 			CHECK_EQUAL(copy(&options), -EINVAL);
 	}
-	for (unsigned bit = FID_METHODS; bit < 32; bit++) {
+	for (unsigned bit = FID_ROUTES; bit < 32; bit++) {
 		struct fid_options options = {.size = sizeof(options), .routes = 1u << bit};
 
 		CHECK_EQUAL(copy(&options), -EINVAL);
