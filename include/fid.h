@@ -258,8 +258,8 @@ FID_API struct fid_pool *fid_pool_free(struct fid_pool *pool);
  *
  * Returns the bytes moved, 0 at end of file or when bytes is 0, or -EAGAIN (with
  * SPLICE_F_NONBLOCK or O_NONBLOCK), -EBADF, -EINVAL (no pipe, twice the same pipe, O_APPEND, a
- * kind or file system that does not splice, an unknown flag), -ESPIPE (an offset for a pipe or
- * for what does not seek), -EPIPE, -ENOMEM, -EINTR, or what reading and writing may say.
+ * kind or file system that does not splice, an offset for what does not seek, an unknown flag),
+ * -ESPIPE (an offset for a pipe), -EPIPE, -ENOMEM, -EINTR, or what reading and writing may say.
  * The sink may hold references to the source's pages afterwards (FID_STABLE).
  */
 FID_API ssize_t fid_splice(int source, int64_t *source_offset, int sink, int64_t *sink_offset,
@@ -559,7 +559,7 @@ struct fid_memory_options {
 	struct fid_pool *pool; /* borrowed until it is freed; NULL: one of the process */
 };
 
-/* The longest piece that fid_memory_reserve() gives at once. */
+/* The most that fid_memory_reserve() can be asked for; it may give more. */
 #define FID_MEMORY_RESERVE_MAX ((size_t)256 << 10)
 
 /*
@@ -661,7 +661,7 @@ struct fid_fan_options {
 	size_t size;            /* sizeof(struct fid_fan_options) */
 	uint32_t flags;         /* FID_STABLE, FID_NOWAIT, FID_INTERRUPTIBLE, FID_LIMIT_ZERO,
 				 * FID_SOURCE_OFFSET, FID_GROW_PIPES, FID_FAN_STOP */
-	uint32_t routes;        /* as in struct fid_options; FID_READ_WRITE alone only copies */
+	uint32_t routes;        /* 0, or FID_ROUTE(FID_READ_WRITE): only copy */
 	uint64_t bytes_max;     /* as in struct fid_options */
 	uint64_t source_offset; /* likewise */
 	uint64_t pipe_bytes;    /* capacity to ask for private pipes; default 1 MiB */
@@ -681,7 +681,8 @@ struct fid_fan_sink_options {
 	uint32_t on_slow; /* enum fid_slow */
 	/*
 	 * FID_SLOW_DROP: 0 is 1000. FID_SLOW_SPILL: how long a sink whose file is full may take
-	 * nothing before it is dropped; 0 waits for ever.
+	 * nothing before it is dropped; 0 waits for ever. Both also count when only that sink
+	 * is left.
 	 */
 	uint32_t stall_ms;
 	/* FID_SLOW_SPILL: a regular file, open to read and write, the fan's until it is freed.

@@ -68,8 +68,8 @@ int fid_fan_new_on(struct fid_kernel *kernel, struct fid_fan **ret_fan, int sour
 
 	if (got < 0)
 		return got;
-	if (!ret_fan || ours.flags & ~FLAGS_KNOWN ||
-	    ours.routes & ~(FID_ROUTE(FID_ROUTES) - 1) || ours.source_offset > INT64_MAX)
+	if (!ret_fan || ours.flags & ~FLAGS_KNOWN || (ours.routes && !only_copies(&ours)) ||
+	    ours.source_offset > INT64_MAX)
 		return -EINVAL;
 	if (!ours.pool && kernel == fid_linux())
 		ours.pool = fid_pool_default();
@@ -205,11 +205,13 @@ static int start_filler(struct fid_fan *fan)
 	}
 	got = fid_flow_new_on(fan->kernel, &fan->filler, fan->source, fan->pipe.write_end,
 			      &options, NULL);
-	if (got == 0)
-		fan->filler->running = true;
-	else
+	if (got < 0) {
 		fid_pool_pipe_give(fan->pool, &fan->pipe);
-	return got;
+		return got;
+	}
+	fan->filler->running = true;
+	fan->filler->quiet.sigpipe.held = true; /* as all of them, in a step */
+	return 0;
 }
 
 /* The first step: what the sinks are decides how the source is taken. */
@@ -362,7 +364,9 @@ static uint64_t given_to_all(const struct fid_fan *fan)
 	for (uint32_t i = 0; i < fan->count; i++)
 		if (fan->sinks[i].flow->ended && !fan->sinks[i].flow->receipt.error)
 			before = fan->head;
-	return fid_fan_lowest(fan, fan->count ? before : fan->head);
+	before = fid_fan_lowest(fan, fan->count ? before : fan->head);
+	/* After a change to copying a sink may be ahead of what was taken from the source. */
+	return before < fan->head ? before : fan->head;
 }
 
 static void account(struct fid_fan *fan)
@@ -377,13 +381,10 @@ static void account(struct fid_fan *fan)
 	if (fan->copying)
 		class_ = FID_USER_COPY;
 	receipt->bytes_in = filler ? filler->receipt.bytes_in : fan->head;
-	if (out > receipt->bytes_out) {
-		uint64_t more = out - receipt->bytes_out;
-
-		receipt->by_class[class_] += more;
-		receipt->by_method[fan->copying ? FID_READ_WRITE : FID_TEE] += more;
-		receipt->bytes_out = out;
-	}
+	/* It goes back when a sink's loan is taken back, to go into its file. */
+	receipt->by_class[class_] += out - receipt->bytes_out;
+	receipt->by_method[fan->copying ? FID_READ_WRITE : FID_TEE] += out - receipt->bytes_out;
+	receipt->bytes_out = out;
 	receipt->bytes_held = receipt->bytes_in - receipt->bytes_out - receipt->bytes_salvaged;
 	receipt->stable &= fan->stable || fan->copying || receipt->bytes_out == 0;
 }
@@ -650,8 +651,6 @@ int fid_fan_run(struct fid_fan *fan, int timeout_ms)
 		int wait_ms;
 
 		result = advance(fan, &wait_ms);
-		if (fan->filler)
-			fan->filler->quiet.sigpipe.held = true;
 		if (result != FID_MORE && result != FID_WAIT)
 			break;
 		if (deadline_ns != UINT64_MAX) {

@@ -25,13 +25,11 @@ uint64_t fid_fan_lowest(const struct fid_fan *fan, uint64_t otherwise)
 
 	for (uint32_t i = 0; i < fan->count; i++) {
 		const struct fan_sink *sink = &fan->sinks[i];
-		const struct fid_flow *flow = fan_target(sink);
-		uint64_t position = sink->fed - (flow->buffer_is_lent ? flow->buffer_held : 0);
 
 		if (!fan_is_live(sink))
 			continue;
-		if (!any || position < lowest)
-			lowest = position;
+		if (!any || sink->fed < lowest)
+			lowest = sink->fed;
 		any = true;
 	}
 	return lowest;
@@ -235,6 +233,14 @@ static int feeding_end(struct fid_fan *fan, struct fan_sink *sink)
 	return flow->pipe.write_end;
 }
 
+/* Whether poll(2) sees bytes in the source. */
+static bool has_bytes(struct fid_fan *fan)
+{
+	struct pollfd wait = {.fd = fan->source, .events = POLLIN};
+
+	return fan->kernel->poll(fan->kernel, &wait, 1, 0) > 0 && wait.revents & POLLIN;
+}
+
 /* EAGAIN means either end: whether it was for want of bytes. */
 static bool window_is_empty(struct fid_fan *fan)
 {
@@ -276,7 +282,7 @@ static bool judge(struct fid_fan *fan, struct fan_sink *sink, ssize_t result,
 		sink->full = true;
 		return false;
 	}
-	if (result == 0 && highest(fan) == fan->head) {
+	if (result == 0 && highest(fan) == fan->head && !has_bytes(fan)) {
 		fan->total = fan->head;
 		return true;
 	}
@@ -437,8 +443,12 @@ static bool feed_copies(struct fid_fan *fan)
 		struct fid_flow *flow = fan_target(sink);
 		size_t bytes;
 
-		if (!fan_is_live(sink) || sink->fed >= end || flow->receipt.bytes_held)
+		if (!fan_is_live(sink) || sink->fed >= end)
 			continue;
+		if (flow->receipt.bytes_held) {
+			sink->full |= !flow->buffer_is_lent;
+			continue;
+		}
 		bytes = share_of(fan, sink, end - sink->fed);
 		if (bytes == 0) {
 			sink->full = true;

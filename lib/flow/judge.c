@@ -40,6 +40,7 @@ void fid_flow_given(struct fid_flow *flow, enum fid_method method, enum fid_clas
 	receipt->stable &= stable;
 	flow->stalls = 0;
 	flow->sink_is_noisy = false;
+	flow->sink_room = 0;
 }
 
 /* ---- What a flow borrows while it holds bytes ---- */

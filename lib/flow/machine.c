@@ -196,7 +196,6 @@ static enum outcome give_buffer(struct fid_flow *flow)
 			return asked == WAITING ? fid_flow_wait_for_sink(flow) : asked;
 		want = at_most(want, BLOCKING_WRITE);
 	}
-	flow->sink_room = 0;
 	return judge_write(flow, write_to_sink(flow, flow->buffer + flow->buffer_at, want));
 }
 
@@ -269,17 +268,26 @@ static enum outcome fill_pipe(struct fid_flow *flow)
 	return MOVED;
 }
 
+/* So many bytes one splice into the sink may move. */
+static size_t splice_at_most(const struct fid_flow *flow, size_t bytes)
+{
+	if (bytes <= FID_SPLICE_BYTES_SAFE || !fid_kind_is_stream_socket(flow->sink_end.kind))
+		return bytes;
+	return at_most(bytes, fid_splice_bytes_max(flow->kernel));
+}
+
 static enum outcome give_pipe(struct fid_flow *flow)
 {
 	int64_t *offset = flow->sink_at >= 0 ? &flow->sink_at : NULL;
 	const struct fid_rung *rung = fid_flow_rung(flow);
+	size_t want = splice_at_most(flow, flow->pipe.held);
 	ssize_t given;
 
 	if (fid_flow_raises_sigpipe(flow))
 		fid_quiet_hold(flow->kernel, &flow->quiet);
 	given = flow->kernel->splice(flow->kernel, flow->pipe.read_end, NULL, flow->sink,
-				     offset, flow->pipe.held, splice_flags(flow));
-	fid_quiet_note(&flow->quiet, given, flow->pipe.held);
+				     offset, want, splice_flags(flow));
+	fid_quiet_note(&flow->quiet, given, want);
 	flow->receipt.calls[FID_SPLICE_PIPE]++;
 	if (given == 0) { /* no progress and no reason: as good as a refusal */
 		flow->pipe_refused = true;
@@ -361,6 +369,7 @@ static enum outcome move_at_once(struct fid_flow *flow)
 		break;
 	default:
 		call = FID_CALL_SPLICE;
+		want = splice_at_most(flow, want);
 		moved = kernel->splice(kernel, flow->source, source_at, flow->sink, sink_at,
 				       want, splice_flags(flow));
 		break;

@@ -31,6 +31,8 @@ int fid_spill_new(struct fid_fan *fan, struct fan_sink *sink,
 	if (got == 0 && (spill->in->sink_end.kind != FID_KIND_REGULAR ||
 			 !spill->in->sink_end.readable || spill->bytes_max > INT64_MAX))
 		got = -EINVAL;
+	if (got == -ESPIPE) /* no file */
+		got = -EINVAL;
 	if (got < 0) {
 		fid_spill_free(spill);
 		return got;

@@ -121,6 +121,16 @@ void fid_kernel_probe(struct fid_kernel *kernel, struct fid_facts *ret_facts);
 /* The same, remembered where the kernel is the real one. */
 void fid_facts_of(struct fid_kernel *kernel, struct fid_facts *ret_facts);
 
+/*
+ * The most that one splice into a socket may be asked to move. On gVisor, which is known by its
+ * answer for an empty pipe, more than 64 KiB at once arrive garbled, with the right count
+ * (runsc 20221219, pipe to TCP). The first call in a process probes.
+ */
+size_t fid_splice_bytes_max(struct fid_kernel *kernel);
+
+/* A splice of this size is right everywhere. */
+#define FID_SPLICE_BYTES_SAFE ((size_t)64 << 10)
+
 /* Copies what fid_probe() has found in this process; false: it has not been asked here. */
 bool fid_probe_known(struct fid_kernel *kernel, struct fid_facts *ret_facts);
 

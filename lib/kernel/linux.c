@@ -354,8 +354,13 @@ static int linux_memory_file(struct fid_kernel *kernel, size_t bytes)
 static void *linux_memory_file_map(struct fid_kernel *kernel, int fd, size_t bytes,
 				   bool writable)
 {
-	return map_aligned(bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
-			   fd);
+	void *map = map_aligned(bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+				MAP_SHARED, fd);
+
+	/* A child that has it, too, would keep the file from being sealed. */
+	if (map && writable)
+		madvise(map, bytes, MADV_DONTFORK);
+	return map;
 }
 
 /*

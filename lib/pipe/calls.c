@@ -118,17 +118,16 @@ static ssize_t after_fault(struct fid_kernel *kernel, int source, int sink, size
 {
 	bool waits = !(flags & SPLICE_F_NONBLOCK) &&
 		     !(kernel->status_flags(kernel, sink) & O_NONBLOCK);
-	int ready = fid_wait_for(kernel, sink, POLLOUT, false);
 	ssize_t moved = -EFAULT;
 
-	if (ready > 0)
-		return moved;
-	if (ready == -EAGAIN && waits)
-		ready = fid_wait_for(kernel, sink, POLLOUT, true);
-	if (ready < 0)
-		return ready;
-	moved = kernel->splice(kernel, source, NULL, sink, NULL, bytes, flags);
-	fid_quiet_note(quiet, moved, bytes);
+	for (int doubts = 0; moved == -EFAULT && doubts < DOUBTS_MAX; doubts++) {
+		int ready = fid_wait_for(kernel, sink, POLLOUT, waits);
+
+		if (ready < 0)
+			return ready;
+		moved = kernel->splice(kernel, source, NULL, sink, NULL, bytes, flags);
+		fid_quiet_note(quiet, moved, bytes);
+	}
 	return moved;
 }
 
@@ -142,6 +141,8 @@ ssize_t fid_splice_on(struct fid_kernel *kernel, struct fid_pool *pool, int sour
 	/* With a file the kernel refuses what is above SSIZE_MAX. */
 	if (bytes > FID_TRANSFER_MAX)
 		bytes = FID_TRANSFER_MAX;
+	if (bytes > FID_SPLICE_BYTES_SAFE && bytes > fid_splice_bytes_max(kernel))
+		bytes = fid_splice_bytes_max(kernel);
 	if (flags & FID_NOSIGNAL)
 		fid_quiet_hold(kernel, &quiet);
 	flags &= ~FID_NOSIGNAL;

@@ -672,6 +672,8 @@ static const char *reason_of(const struct fid_memory *memory)
 {
 	const struct fid_receipt *receipt = &memory->receipt;
 
+	if (memory->sink < 0)
+		return "it is used through its descriptor alone";
 	if (!memory->references)
 		return memory->why_copy;
 	switch (memory->mode) {
