@@ -48,6 +48,7 @@ struct fan_scene {
 	uint64_t available; /* bytes of the source from the first one on */
 	unsigned faults;    /* enum fan_fault, of the source and the test */
 	bool overwrites;    /* somebody overwrites delivered parts of the pages */
+	bool is_told;       /* prints what each step did */
 	bool abandons;      /* frees the fan with what it holds */
 	struct fid_fan_options options;
 	struct fan_leg leg[FAN_LEGS_MAX];
@@ -99,6 +100,9 @@ static inline bool fan_leg_is_dead(const struct fan_leg *leg)
 {
 	return leg->last.error != 0;
 }
+
+/* Prints the receipts. */
+void fan_describe(const struct fan_scene *scene, const char *when);
 
 /* How many bytes a fan that meets no failure gives to each sink. */
 uint64_t fan_wanted_bytes(const struct fan_scene *scene);

@@ -6,7 +6,7 @@
  * the clock to the next such moment. A peer that can do nothing before the flow does something
  * has no moment at all, so a sleep with no moment left is one that would last for ever.
  */
-#include "sim.h"
+#include "calls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,6 +103,30 @@ static void shut(struct sim *sim, struct sim_object *object)
 	}
 }
 
+/* Whether a pipe or a socket refers to a file's pages, or the process has mapped them. */
+static bool is_referred_to(const struct sim *sim, const struct sim_object *file)
+{
+	for (uint32_t i = 0; i < sim->maps; i++)
+		if (sim->map[i].file == file)
+			return true;
+	for (uint32_t i = 0; i < sim->objects; i++) {
+		const struct sim_ring *ring = &sim->object[i].ring;
+
+		for (uint32_t n = 0; sim->object[i].in_use && n < ring->count; n++) {
+			const struct sim_extent *extent =
+				&ring->extent[(ring->head + n) % SIM_RING];
+
+			if (extent->what == SIM_FILE && extent->which == file->index)
+				return true;
+			/* vmsplice of a map that is gone by now */
+			if (extent->what == SIM_MEMORY &&
+			    extent->at - (uintptr_t)file->memory < file->memory_bytes)
+				return true;
+		}
+	}
+	return false;
+}
+
 void sim_fd_close(struct sim *sim, int number)
 {
 	struct sim_fd *fd = &sim->fd[number - SIM_FD_FIRST];
@@ -115,6 +139,11 @@ void sim_fd_close(struct sim *sim, int number)
 	shut(sim, object);
 	if (object->kind == SIM_FIFO && !object->readers && !object->writers)
 		sim_object_drop(sim, object);
+	if (object->is_memory && !object->readers && !object->writers &&
+	    !is_referred_to(sim, object)) {
+		sim_memory_file_drop(object);
+		sim_object_drop(sim, object);
+	}
 }
 
 static void allow(bool *reads, bool *writes, int flags)

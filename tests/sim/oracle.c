@@ -96,7 +96,7 @@ void sim_oracle_accept(struct sim *sim, struct sim_object *object,
 		if (same < bytes)
 			sim_fail(sim,
 				 "the sink gets memory that differs from the stream at %llu",
-				 (unsigned long long)(oracle->accepted + same));
+				 (unsigned long long)oracle->accepted + same);
 	} else if ((extent->what != SIM_STREAM && extent->what != SIM_FILE) ||
 		   extent->at != oracle->accepted) {
 		describe(extent, text, sizeof(text));

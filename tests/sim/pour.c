@@ -12,6 +12,10 @@
 
 enum { CALLS_MAX = 20000, FAILURES_MAX = 3, SEGMENTS_MAX = 2500, UNTOUCHED = 0xa5 };
 
+/* What vmsplice sends, and what it fills. */
+static _Alignas(SIM_PAGE) unsigned char stream_memory[POUR_BYTES_MAX];
+static _Alignas(SIM_PAGE) unsigned char filled_memory[POUR_BYTES_MAX];
+
 static bool is_refusal(ssize_t error)
 {
 	return error == -EPERM || error == -ENOSYS || error == -EOPNOTSUPP;
@@ -219,12 +223,8 @@ static void begin(struct pour *pour)
 	if (pour->call != POUR_VMSPLICE_OUT)
 		open_sink(pour);
 	if (pour->call == POUR_VMSPLICE_IN || pour->call == POUR_VMSPLICE_OUT) {
-		if (!pour->memory)
-			pour->memory = malloc(POUR_BYTES_MAX);
-		if (!pour->filled)
-			pour->filled = malloc(POUR_BYTES_MAX);
-		CHECK(pour->memory && pour->filled && pour->bytes <= POUR_BYTES_MAX);
-		sim_stream_fill(sim, SIM_STREAM_SOURCE, 0, pour->memory, pour->bytes);
+		CHECK(pour->bytes <= POUR_BYTES_MAX);
+		sim_stream_fill(sim, SIM_STREAM_SOURCE, 0, stream_memory, pour->bytes);
 	}
 	pour->null = sim_device(sim, SIM_NULL, O_WRONLY);
 	sim_expect(sim, pour->null, 0);
@@ -289,21 +289,21 @@ static ssize_t make_vmsplice(struct pour *pour, size_t bytes)
 	if (pour->call == POUR_VMSPLICE_IN) {
 		if (bytes > pour->bytes - pour->delivered)
 			bytes = (size_t)(pour->bytes - pour->delivered);
-		count = cut(pour, pour->memory + pour->delivered, bytes, segments);
+		count = cut(pour, stream_memory + pour->delivered, bytes, segments);
 		got = fid_vmsplice_on(kernel, pour->sink, segments, count, pour->flags);
 		if (got > 0)
 			check_reference(pour);
 		return got;
 	}
-	memset(pour->filled, UNTOUCHED, bytes);
-	count = cut(pour, pour->filled, bytes, segments);
+	memset(filled_memory, UNTOUCHED, bytes);
+	count = cut(pour, filled_memory, bytes, segments);
 	got = fid_vmsplice_on(kernel, pour->source, segments, count, pour->flags);
 	for (size_t i = got > 0 ? (size_t)got : 0; i < bytes; i++)
-		if (pour->filled[i] != UNTOUCHED)
+		if (filled_memory[i] != UNTOUCHED)
 			WRONG(pour, "it says %zd, and byte %zu of the memory was filled", got,
 			      i);
 	if (got > 0 && sim_stream_differs(pour->sim, SIM_STREAM_SOURCE, pour->delivered,
-					  pour->filled, (size_t)got) < (size_t)got)
+					  filled_memory, (size_t)got) < (size_t)got)
 		WRONG(pour, "the memory is filled with wrong bytes");
 	return got;
 }

@@ -22,7 +22,7 @@ enum pour_call {
 	POUR_CALLS,
 };
 
-enum { POUR_BYTES_MAX = 1 << 20 };
+enum { POUR_BYTES_MAX = 1 << 16 };
 
 struct pour {
 	struct sim *sim;
@@ -57,8 +57,6 @@ struct pour {
 	uint64_t failures; /* in a row, not counting EAGAIN and EINTR */
 	uint64_t stashed;  /* calls after which the stash held something */
 	ssize_t last;
-	unsigned char *memory; /* the stream, for vmsplice */
-	unsigned char *filled; /* what it fills */
 };
 
 /* Runs it from a new round of the simulated kernel to the end of both. */

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
@@ -298,9 +299,8 @@ static uint64_t each_way(struct sim *sim, struct question question)
 	static const unsigned flags[] = {0, SPLICE_F_NONBLOCK, FID_NOSIGNAL,
 					 FID_NOSIGNAL | SPLICE_F_NONBLOCK, 0x40};
 	static const size_t bytes[] = {0, 1, 5000, 200000, SIZE_MAX};
-	uint64_t count = 0;
-
 	int ways = question.call == SPLICE ? 16 : question.call == STASH_SPLICE ? 8 : 4;
+	uint64_t count = 0;
 
 	for (int way = 0; way < ways; way++)
 		for (int flag = 0; flag < 5; flag++)
@@ -386,5 +386,39 @@ TEST(a_pipe_into_itself_is_einval_everywhere)
 
 		compare(sim, &question);
 	}
+	sim_free(sim);
+}
+
+/* Lengths that no memory has: what a pipe has room for is taken, and no length wraps around. */
+TEST(vmsplice_takes_lengths_up_to_ssize_max)
+{
+	static _Alignas(SIM_PAGE) unsigned char memory[1 << 17];
+	static struct iovec segments[1500];
+	static const struct sim_world worlds[] = {{.name = "stock"}, {.vmsplice = -ENOSYS}};
+	struct sim *sim = sim_new();
+
+	for (int world = 0; world < 2; world++)
+		for (size_t count = 1; count <= 1500; count += 1499) {
+			int ends[2];
+
+			for (size_t i = 0; i < count; i++)
+				segments[i] = (struct iovec){memory, 0};
+			sim_start(sim, 3, &worlds[world]);
+			sim_pipe_pair(sim, ends, O_NONBLOCK);
+			segments[0].iov_len = SSIZE_MAX;
+			segments[count - 1].iov_len = SSIZE_MAX;
+			CHECK_EQUAL(fid_vmsplice_on(&sim->kernel, ends[1], segments, count,
+						    SPLICE_F_NONBLOCK),
+				    SIM_SLOTS * SIM_PAGE);
+			CHECK_EQUAL(fid_vmsplice_on(&sim->kernel, ends[1], segments, count,
+						    SPLICE_F_NONBLOCK),
+				    -EAGAIN);
+			segments[count - 1].iov_len = (size_t)SSIZE_MAX + 1;
+			CHECK_EQUAL(fid_vmsplice_on(&sim->kernel, ends[1], segments, count,
+						    SPLICE_F_NONBLOCK),
+				    -EINVAL);
+			CHECK_EQUAL(sim_object(sim, ends[0])->ring.bytes, SIM_SLOTS * SIM_PAGE);
+			CHECK_EQUAL(fid_vmsplice_on(&sim->kernel, ends[1], segments, 0, 0), 0);
+		}
 	sim_free(sim);
 }
