@@ -8,12 +8,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -150,6 +153,45 @@ const char *scratch_shm(const char *name)
 	if (!scratch_root[1][0])
 		child_skip("/dev/shm is not writable here");
 	return scratch_in(scratch_root[1], name);
+}
+
+static void put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		child_skip("%s cannot be written: %s", path, strerror(errno));
+	close(fd);
+}
+
+const char *scratch_small(size_t bytes)
+{
+	int flags = CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
+	const char *directory = scratch("small");
+	unsigned user = geteuid(), group = getegid();
+	char text[64];
+
+	if (mkdir(directory, 0700) != 0)
+		child_fail(__FILE__, __LINE__, "mkdir %s: %s", directory, strerror(errno));
+	if (unshare(flags) != 0)
+		child_skip("a mount namespace needs root or user namespaces: %s",
+			   strerror(errno));
+	if (flags & CLONE_NEWUSER) {
+		/* Without a map this user may not make files, not even on a mount of its own.
+		 */
+		put("/proc/self/setgroups", "deny");
+		snprintf(text, sizeof(text), "0 %u 1", user);
+		put("/proc/self/uid_map", text);
+		snprintf(text, sizeof(text), "0 %u 1", group);
+		put("/proc/self/gid_map", text);
+	}
+	snprintf(text, sizeof(text), "size=%zu", bytes);
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("none", directory, "tmpfs", 0, text) != 0)
+		child_skip("a small tmpfs cannot be mounted (it needs root or user "
+			   "namespaces): %s",
+			   strerror(errno));
+	return directory;
 }
 
 int reap(pid_t process)

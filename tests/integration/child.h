@@ -34,6 +34,13 @@ const char *scratch(const char *name);
 /* The same on /dev/shm, which is tmpfs. */
 const char *scratch_shm(const char *name);
 
+/*
+ * A directory of a new file system with room for so many bytes, in a mount namespace that this
+ * child enters and that ends with it. Once a child; skips where that needs a right that is not
+ * had.
+ */
+const char *scratch_small(size_t bytes);
+
 /* Open descriptors of this process, each with what it refers to; free() it. */
 char *descriptors_list(void);
 

@@ -243,6 +243,20 @@ static void peer_start(struct peer *peer, void *(*run)(void *), int fd,
 	peer->runs = true;
 }
 
+unsigned pipes_exhaust(int (*pipes)[2], unsigned most)
+{
+	for (unsigned made = 0; made < most; made++) {
+		int *ends = pipes[made];
+
+		if (pipe2(ends, O_CLOEXEC) != 0)
+			return 0;
+		fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);
+		if (fcntl(ends[1], F_GETPIPE_SZ) <= 8192)
+			return made;
+	}
+	return 0;
+}
+
 void peer_feed(struct peer *peer, int fd, const unsigned char *bytes, size_t count, bool slow)
 {
 	peer_start(peer, feed, fd, bytes, count, slow);
@@ -296,6 +310,19 @@ void stream_pair(enum end_kind kind, int fds[2])
 	default:
 		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
 		break;
+	}
+}
+
+void small_pair(enum end_kind kind, int pipe_bytes, int fds[2])
+{
+	int size = 64 << 10;
+
+	stream_pair(kind, fds);
+	if (kind != END_PIPE) {
+		setsockopt(fds[0], SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+		setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	} else if (pipe_bytes) {
+		CHECK(fcntl(fds[1], F_SETPIPE_SZ, pipe_bytes) > 0);
 	}
 }
 
@@ -438,9 +465,13 @@ void end_open_sink(struct end *end, enum end_kind kind, const unsigned char *byt
 		   size_t count, bool slow)
 {
 	int flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
+	static _Atomic unsigned number;
+	char name[32];
 	int far;
 
 	*end = (struct end){.kind = kind, .fd = -1};
+	/* Several sinks may be open at once. */
+	snprintf(name, sizeof(name), "sink-%u", number++);
 	if (!bytes) {
 		end->keep = malloc(KEEP_BYTES);
 		CHECK(end->keep);
@@ -456,14 +487,14 @@ void end_open_sink(struct end *end, enum end_kind kind, const unsigned char *byt
 		flags |= O_APPEND;
 		/* fall through */
 	case END_FILE:
-		snprintf(end->path, sizeof(end->path), "%s", scratch("sink"));
+		snprintf(end->path, sizeof(end->path), "%s", scratch(name));
 		break;
 	case END_DIRECT:
 		flags |= O_DIRECT;
-		snprintf(end->path, sizeof(end->path), "%s", scratch("sink"));
+		snprintf(end->path, sizeof(end->path), "%s", scratch(name));
 		break;
 	case END_TMPFS:
-		snprintf(end->path, sizeof(end->path), "%s", scratch_shm("sink"));
+		snprintf(end->path, sizeof(end->path), "%s", scratch_shm(name));
 		break;
 	case END_MEMFD:
 		end->fd = memfd_create("sink", MFD_CLOEXEC);

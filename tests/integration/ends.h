@@ -112,6 +112,15 @@ void tcp_pair(int ret_fds[2]);
  */
 void stream_pair(enum end_kind kind, int fds[2]);
 
+/* A pair that cannot hold much; pipe_bytes 0: the usual. */
+void small_pair(enum end_kind kind, int pipe_bytes, int fds[2]);
+
+/*
+ * Takes at most so many pipes until this user's pages are gone: a new one then has two pages.
+ * Returns how many, or 0 when there is no end to the pages. All but root have such a budget.
+ */
+unsigned pipes_exhaust(int (*pipes)[2], unsigned most);
+
 /* A terminal that passes on bytes as they are. */
 void pty_pair(int *ret_master, int *ret_slave);
 

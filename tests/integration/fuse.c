@@ -322,3 +322,58 @@ TEST(a_limit_beyond_the_told_size_is_reached)
 	test_seed();
 	run_mounted(limits);
 }
+
+/* ---- The call ---- */
+
+/* Takes all of a file, a random number of bytes at a time; returns the error at its end. */
+static int splice_all(int source, bool by_offset, const int ends[2], size_t *moved)
+{
+	static unsigned char got[64 << 10];
+	uint64_t random = test_seed();
+	int64_t offset = 0;
+
+	for (*moved = 0;;) {
+		size_t bytes = test_random(&random) % sizeof(got) + 1;
+		ssize_t result = fid_splice(source, by_offset ? &offset : NULL, ends[1], NULL,
+					    bytes, SPLICE_F_NONBLOCK);
+
+		if (result <= 0)
+			return (int)result;
+		CHECK((size_t)result <= bytes);
+		CHECK_EQUAL(read(ends[0], got, sizeof(got)), result);
+		CHECK(memcmp(got, content + *moved, (size_t)result) == 0);
+		*moved += (size_t)result;
+		CHECK_EQUAL(lseek(source, 0, SEEK_CUR), by_offset ? 0 : *moved);
+		CHECK_EQUAL(offset, by_offset ? *moved : 0);
+	}
+}
+
+static void by_the_call(void *argument)
+{
+	int ends[2], trial = open_served(argument, "/liar");
+
+	CHECK(pipe2(ends, O_CLOEXEC) == 0);
+	/* The bare call says that a file ends where st_size says it does. */
+	CHECK_EQUAL(lseek(trial, 100, SEEK_SET), 100);
+	CHECK_EQUAL(splice(trial, NULL, ends[1], NULL, 1000, SPLICE_F_NONBLOCK), 0);
+	close(trial);
+	for (size_t i = 0; i < 2 * (size_t)FILES; i++) {
+		const struct file *file = &files[i / 2];
+		size_t wanted = file->error_at == SIZE_MAX ? 0
+				: file->error_at           ? file->error_at
+							   : file->bytes;
+		int source = open_served(argument, file->path);
+		size_t moved;
+
+		doing("splice of %s%s", file->path, i % 2 ? " by offset" : "");
+		CHECK_EQUAL(splice_all(source, i % 2, ends, &moved), file->error_at ? -EIO : 0);
+		CHECK_EQUAL(moved, wanted);
+		close(source);
+	}
+}
+
+TEST(fid_splice_does_not_believe_the_size_of_a_file_and_reports_its_eio)
+{
+	test_seed();
+	run_mounted(by_the_call);
+}

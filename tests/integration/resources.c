@@ -7,12 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -193,45 +191,14 @@ TEST(a_file_at_its_size_limit_is_efbig_at_the_sink_and_nothing_is_lost)
 	in_child(10, file_size_limit, NULL);
 }
 
-static void put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		SKIP("%s cannot be written: %s", path, strerror(errno));
-	close(fd);
-}
-
 static void small_file_system(void *argument)
 {
-	int flags = CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
-	char directory[600], path[700];
-	unsigned user, group;
+	char path[700];
 
 	(void)argument;
 	content_fill(content, sizeof(content), test_seed());
-	snprintf(directory, sizeof(directory), "%s", scratch("small"));
-	CHECK(mkdir(directory, 0700) == 0);
-	user = geteuid();
-	group = getegid();
-	if (unshare(flags) != 0)
-		SKIP("a mount namespace needs root or user namespaces: %s", strerror(errno));
-	if (flags & CLONE_NEWUSER) {
-		/* Without a map this user may not make files, not even on a mount of its own.
-		 */
-		put("/proc/self/setgroups", "deny");
-		snprintf(path, sizeof(path), "0 %u 1", user);
-		put("/proc/self/uid_map", path);
-		snprintf(path, sizeof(path), "0 %u 1", group);
-		put("/proc/self/gid_map", path);
-	}
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-	    mount("none", directory, "tmpfs", 0, "size=262144") != 0)
-		SKIP("a small tmpfs cannot be mounted (it needs root or user namespaces): %s",
-		     strerror(errno));
-	snprintf(path, sizeof(path), "%s/sink", directory);
+	snprintf(path, sizeof(path), "%s/sink", scratch_small(262144));
 	fill_up(path, 262144, -ENOSPC);
-	CHECK(umount2(directory, MNT_DETACH) == 0);
 }
 
 TEST(a_full_file_system_is_enospc_at_the_sink_and_nothing_is_lost)
@@ -766,25 +733,6 @@ enum { PIPES_WANTED = 3000 };
 
 static int hoard[PIPES_WANTED][2];
 
-/* Takes pipes until this user's pages are gone: a new pipe then has two pages at most. */
-static unsigned exhaust_pipes(int (*pipes)[2])
-{
-	unsigned made = 0;
-
-	for (; made < PIPES_WANTED; made++) {
-		int *ends = pipes[made];
-		int size;
-
-		if (pipe2(ends, O_CLOEXEC) != 0)
-			return 0;
-		fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);
-		size = fcntl(ends[1], F_GETPIPE_SZ);
-		if (size <= 8192)
-			return made;
-	}
-	return 0;
-}
-
 static void pipe_budget(void *argument)
 {
 	static const struct {
@@ -807,7 +755,7 @@ static void pipe_budget(void *argument)
 		SKIP("it needs root, to become a user without pipes of its own");
 	if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
 		SKIP("this root may not become another user: %s", strerror(errno));
-	made = exhaust_pipes(hoard);
+	made = pipes_exhaust(hoard, PIPES_WANTED);
 	if (made == 0)
 		SKIP("the user's budget of pipe pages has no end here");
 	CHECK_EQUAL(fid_probe(&facts, 0), 0);
@@ -862,7 +810,7 @@ static void budget_comes_back(void *argument)
 		SKIP("it needs root, to become a user without pipes of its own");
 	if (setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
 		SKIP("this root may not become another user: %s", strerror(errno));
-	made = exhaust_pipes(hoard);
+	made = pipes_exhaust(hoard, PIPES_WANTED);
 	if (made == 0)
 		SKIP("the user's budget of pipe pages has no end here");
 	CHECK_EQUAL(fid_probe(&facts, 0), 0);
