@@ -125,7 +125,11 @@ int cat_run(int argc, char **argv)
 {
 	static char input[] = "-";
 	static char *alone[] = {input, NULL};
-	struct job job = {.command = "cat", .help = cat_help};
+	static const struct job_refusal refused[] = {
+		{"append", "'fid cat' has no --append; use the shell's >>"},
+		{0},
+	};
+	struct job job = {.command = "cat", .help = cat_help, .refused = refused};
 	struct endpoint endpoint;
 	int status, first = job_parse(&job, argc, argv, &status);
 

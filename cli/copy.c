@@ -123,7 +123,7 @@ static int copy_checked(struct job *job, struct endpoint *source, struct endpoin
 
 int copy_run(int argc, char **argv)
 {
-	struct job job = {.command = "copy", .help = copy_help, .may_append = true};
+	struct job job = {.command = "copy", .help = copy_help};
 	struct endpoint source = {0}, sink = {0};
 	int status, first = job_parse(&job, argc, argv, &status);
 

@@ -424,7 +424,7 @@ static bool enter_directory(struct endpoint *sink, const struct endpoint *source
 	const char *end, *start;
 	bool slash;
 
-	if (source->kind != ENDPOINT_PATH)
+	if (!source || source->kind != ENDPOINT_PATH)
 		return fails(sink, EISDIR, NULL);
 	end = source->path + strlen(source->path);
 	while (end > source->path && end[-1] == '/')
@@ -450,7 +450,8 @@ static bool open_file_sink(struct endpoint *sink, const struct endpoint *source,
 	 * other.
 	 */
 	int flags = O_WRONLY | (append ? O_APPEND : 0);
-	mode_t mode = endpoint_is_regular(source) ? source->stat.st_mode & 0777 : 0666;
+	mode_t mode = source && endpoint_is_regular(source) ? source->stat.st_mode & 0777
+							    : 0666;
 	struct stat there;
 
 	if (stat(sink->path, &there) == 0 && S_ISDIR(there.st_mode) &&
@@ -589,6 +590,17 @@ static int close_end(const struct endpoint *endpoint)
 	return fd >= 0 && close(fd) < 0 ? errno : 0;
 }
 
+static bool is_own_socket(const struct endpoint *endpoint)
+{
+	return endpoint->kind != ENDPOINT_DESCRIPTOR && S_ISSOCK(endpoint->stat.st_mode);
+}
+
+void endpoint_end(const struct endpoint *sink)
+{
+	if (is_own_socket(sink))
+		shutdown(sink->fd, SHUT_WR);
+}
+
 void endpoint_forget(struct endpoint *endpoint)
 {
 	free(endpoint->host);
@@ -598,12 +610,11 @@ void endpoint_forget(struct endpoint *endpoint)
 
 bool endpoint_close(struct endpoint *endpoint)
 {
-	bool ours = endpoint->kind != ENDPOINT_DESCRIPTOR;
 	const char *call = "shutdown";
 	int error = 0, later = 0;
 
 	if (endpoint->fd >= 0) {
-		if (endpoint->side == FID_SIDE_SINK && ours && S_ISSOCK(endpoint->stat.st_mode))
+		if (endpoint->side == FID_SIDE_SINK && is_own_socket(endpoint))
 			error = end_socket(endpoint);
 		later = close_end(endpoint);
 	}

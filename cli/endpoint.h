@@ -36,7 +36,8 @@ bool endpoint_parse(struct endpoint *endpoint, const char *name, enum fid_side s
 
 /*
  * Open what was understood. Neither changes a byte of a file: endpoint_truncate() does. Both
- * return false after a message.
+ * return false after a message. Source tells the name of the file in a sink that is a
+ * directory, and the mode of a new one; NULL: no directory is taken, and the mode is 0666.
  */
 bool endpoint_open_source(struct endpoint *source);
 bool endpoint_open_sink(struct endpoint *sink, const struct endpoint *source, bool append);
@@ -59,6 +60,12 @@ void endpoint_abandon(struct endpoint *sink);
 
 /* Frees what endpoint_parse() and the opening allocated; descriptors stay as they are. */
 void endpoint_forget(struct endpoint *endpoint);
+
+/*
+ * Where several sinks are closed one after the other: tells the peer of a socket sink already
+ * that no more will come.
+ */
+void endpoint_end(const struct endpoint *sink);
 
 /*
  * Ends an endpoint: a socket sink tells its peer that no more will come and waits until the

@@ -3,10 +3,10 @@
 
 #include "command.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,19 +81,19 @@ static int choose(const char *wish, size_t length, const char *const *names, int
 /* "splice,read-write" */
 static bool parse_routes(struct job *job, const char *wishes)
 {
-	const char *names[FID_METHODS];
+	const char *names[FID_ROUTES];
 	char known[256] = "";
 
-	for (int i = 0; i < FID_METHODS; i++)
+	for (int i = 0; i < FID_ROUTES; i++)
 		names[i] = fid_method_name((enum fid_method)i);
 	while (wishes) {
 		size_t length = strcspn(wishes, ",");
-		int method = choose(wishes, length, names, FID_METHODS);
+		int method = choose(wishes, length, names, FID_ROUTES);
 
 		if (method < 0) {
 			char shown[128];
 
-			for (int i = 0; i < FID_METHODS; i++)
+			for (int i = 0; i < FID_ROUTES; i++)
 				snprintf(known + strlen(known), sizeof(known) - strlen(known),
 					 "%s%s", i ? ", " : "", names[i]);
 			print_name(shown, sizeof(shown), wishes);
@@ -139,7 +139,7 @@ static bool parse_receipt(struct job *job, const char *wish)
 	return true;
 }
 
-static bool parse_size(const char *option, const char *text, uint64_t most, uint64_t *ret_bytes)
+bool job_parse_size(const char *option, const char *text, uint64_t most, uint64_t *ret_bytes)
 {
 	char shown[128];
 
@@ -208,12 +208,12 @@ static bool take(struct job *job, int option)
 		return parse_require(job, optarg);
 	case OPTION_LIMIT:
 		job->limit_given = true;
-		return parse_size("--limit", optarg, UINT64_MAX, &job->limit);
+		return job_parse_size("--limit", optarg, UINT64_MAX, &job->limit);
 	case OPTION_OFFSET:
 		job->offset_given = true;
-		return parse_size("--offset", optarg, INT64_MAX, &job->offset);
+		return job_parse_size("--offset", optarg, INT64_MAX, &job->offset);
 	case OPTION_PIPE_SIZE:
-		if (!parse_size("--pipe-size", optarg, (uint64_t)1 << 30, &job->pipe_bytes))
+		if (!job_parse_size("--pipe-size", optarg, (uint64_t)1 << 30, &job->pipe_bytes))
 			return false;
 		if (job->pipe_bytes > 0)
 			return true;
@@ -225,11 +225,21 @@ static bool take(struct job *job, int option)
 	}
 }
 
-static int complain(const struct job *job, int option, const char *argument)
+/* Why the command does not take that option; NULL: it does. */
+static const char *refusal(const struct job *job, const char *option)
 {
-	const char *names[sizeof(options) / sizeof(options[0])], *nearest;
+	for (const struct job_refusal *one = job->refused; one && one->option; one++)
+		if (strcmp(one->option, option) == 0)
+			return one->why;
+	return NULL;
+}
+
+int job_option_misused(const struct job *job, const struct option *known, int option,
+		       const char *argument)
+{
+	const char *names[JOB_OPTIONS_MAX], *nearest;
 	char shown[256];
-	int count = 0;
+	size_t count = 0;
 
 	print_name(shown, sizeof(shown), argument);
 	if (option == ':')
@@ -241,8 +251,9 @@ static int complain(const struct job *job, int option, const char *argument)
 	if (optopt)
 		return job_misused(job, "the option '%.*s' takes no value",
 				   (int)strcspn(shown, "="), shown);
-	for (; options[count].name; count++)
-		names[count] = options[count].name;
+	for (; known->name && count < JOB_OPTIONS_MAX; known++)
+		if (!refusal(job, known->name))
+			names[count++] = known->name;
 	shown[strcspn(shown, "=")] = '\0';
 	nearest = nearest_word(shown + 2, names, count);
 	if (!nearest)
@@ -252,15 +263,46 @@ static int complain(const struct job *job, int option, const char *argument)
 	return STATUS_USAGE;
 }
 
+/* The options that all share, and the command's own behind them. */
+static void list_options(const struct job *job, struct option all[JOB_OPTIONS_MAX])
+{
+	size_t count = sizeof(options) / sizeof(options[0]) - 1;
+
+	memcpy(all, options, count * sizeof(*all));
+	for (const struct option *own = job->own ? job->own->options : NULL; own && own->name;
+	     own++) {
+		assert(count < JOB_OPTIONS_MAX - 1);
+		all[count++] = *own;
+	}
+	all[count] = (struct option){0};
+}
+
+static bool is_own(const struct job *job, int option)
+{
+	return job->own && (option >= JOB_OWN ||
+			    (option < OPTION_RECEIPT && strchr(job->own->letters, option)));
+}
+
 int job_parse(struct job *job, int argc, char **argv, int *ret_status)
 {
-	int option;
+	struct option all[JOB_OPTIONS_MAX];
+	char letters[32];
+	int option, which = -1;
 
+	list_options(job, all);
+	snprintf(letters, sizeof(letters), ":h%s", job->own ? job->own->letters : "");
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, letters, all, &which)) != -1) {
+		const char *why = which >= 0 ? refusal(job, all[which].name) : NULL;
+
+		which = -1;
 		*ret_status = STATUS_USAGE;
 		if (option == '?' || option == ':') {
-			complain(job, option, argv[optind - 1]);
+			job_option_misused(job, all, option, argv[optind - 1]);
+			return -1;
+		}
+		if (why) {
+			job_misused(job, "%s", why);
 			return -1;
 		}
 		if (option == 'h' || option == OPTION_VERSION) {
@@ -270,11 +312,7 @@ int job_parse(struct job *job, int argc, char **argv, int *ret_status)
 			*ret_status = printed ? STATUS_DONE : STATUS_FAILED;
 			return -1;
 		}
-		if (option == OPTION_APPEND && !job->may_append) {
-			job_misused(job, "only 'fid copy' has --append; use the shell's >>");
-			return -1;
-		}
-		if (!take(job, option))
+		if (!(is_own(job, option) ? job->own->take(job, option) : take(job, option)))
 			return -1;
 	}
 	if (job->receipt_path && job->receipt == RECEIPT_NONE)
@@ -306,6 +344,13 @@ bool job_open_receipt(struct job *job)
 		return false;
 	}
 	return true;
+}
+
+void job_empty_receipt(const struct job *job)
+{
+	if (job->receipt_path && job->receipt_fd != STDOUT_FILENO &&
+	    ftruncate(job->receipt_fd, 0) < 0)
+		errno = 0; /* a pipe or a terminal: nothing to empty */
 }
 
 bool job_receipt_meets(const struct job *job, const struct endpoint *endpoint)

@@ -8,17 +8,41 @@
 #include "endpoint.h"
 #include "print.h"
 
+#include <getopt.h>
+
 enum progress_wish {
 	PROGRESS_BY_ITSELF = 0,
 	PROGRESS_ALWAYS,
 	PROGRESS_NEVER,
 };
 
+struct job;
+
+/* The options that one command has for itself. */
+struct job_own {
+	const struct option
+		*options;    /* end with {0}; each val is a letter or from JOB_OWN on */
+	const char *letters; /* as getopt(3) wants them */
+	/* Takes one, with optarg as its value. Returns false after a message. */
+	bool (*take)(struct job *job, int option);
+};
+
+#define JOB_OWN 1000
+#define JOB_OPTIONS_MAX 32
+
+/* An option that the commands share and that makes no sense for this one. */
+struct job_refusal {
+	const char *option;
+	const char *why; /* a whole sentence */
+};
+
 struct job {
 	const char *command; /* "copy" */
 	const char *help;
-	uint32_t flags;  /* of struct fid_options */
-	uint32_t routes; /* 0: all */
+	const struct job_own *own;         /* NULL: none */
+	const struct job_refusal *refused; /* end with {0}; NULL: none */
+	uint32_t flags;                    /* of struct fid_options */
+	uint32_t routes;                   /* 0: all */
 	uint32_t require;
 	uint64_t pipe_bytes; /* 0: not given */
 	uint64_t offset;
@@ -26,7 +50,6 @@ struct job {
 	uint64_t limit;
 	bool limit_given;
 	bool append;
-	bool may_append;
 	enum progress_wish progress;
 	enum receipt_form receipt;
 	const char *receipt_path; /* NULL: standard error */
@@ -43,13 +66,24 @@ int job_parse(struct job *job, int argc, char **argv, int *ret_status);
 int job_misused(const struct job *job, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* What getopt_long() returned ':' or '?' for, among the options that are known. Likewise. */
+struct option;
+int job_option_misused(const struct job *job, const struct option *known, int option,
+		       const char *argument);
+
 /* Opens the receipt's file. Returns false after a message. */
 bool job_open_receipt(struct job *job);
+
+/* Empties it, as the receipt is about to be written. */
+void job_empty_receipt(const struct job *job);
 
 /* Whether the receipt would be written into this endpoint. */
 bool job_receipt_meets(const struct job *job, const struct endpoint *endpoint);
 
 /* A size as people write it. Returns false when it is none or does not fit. */
 bool size_parse(const char *text, uint64_t *ret_bytes);
+
+/* The size that an option wants, at most so large. Returns false after a message. */
+bool job_parse_size(const char *option, const char *text, uint64_t most, uint64_t *ret_bytes);
 
 #endif

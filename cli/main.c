@@ -19,6 +19,8 @@ static const char help_help[] = "Usage: fid help [COMMAND]\n"
 static const struct command commands[] = {
 	{"copy", copy_run, "move all bytes of SOURCE to SINK", copy_help},
 	{"cat", cat_run, "move all bytes of each SOURCE to standard output", cat_help},
+	{"tee", tee_run, "give standard input to standard output and to each SINK", tee_help},
+	{"run", run_run, "run COMMAND where the kernel refuses its splice calls", run_help},
 	{"help", help_run, "explain a command", help_help},
 };
 
@@ -97,13 +99,14 @@ static int help_run(int argc, char **argv)
 /*
  * A file that is opened as descriptor 2 would get the messages. Where one of the three is
  * closed, its place is taken by a descriptor of the wrong direction, so that its use fails as
- * that of a closed one does.
+ * that of a closed one does. A program that fid runs finds it closed, as it was.
  */
 static void take_standard_places(void)
 {
 	for (int fd = 0; fd <= STDERR_FILENO; fd++)
 		if (fcntl(fd, F_GETFD) < 0)
-			(void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+			(void)!open("/dev/null",
+				    (fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
 }
 
 int main(int argc, char **argv)

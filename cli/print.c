@@ -2,6 +2,8 @@
 #include "print.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -128,6 +130,33 @@ void print_failure(const char *name, enum fid_side side, int error, const char *
 	print_hint_for(error, side);
 }
 
+const char *print_account(char *buffer, size_t capacity, const struct fid_receipt *receipt)
+{
+	int length = snprintf(buffer, capacity, "%" PRIu64 " byte%s delivered",
+			      receipt->bytes_out, receipt->bytes_out == 1 ? "" : "s");
+
+	if (receipt->bytes_held > 0 && (size_t)length < capacity)
+		snprintf(buffer + length, capacity - (size_t)length,
+			 ", %" PRIu64 " byte%s read and could not be delivered",
+			 receipt->bytes_held, receipt->bytes_held == 1 ? " was" : "s were");
+	return buffer;
+}
+
+void print_end(const char *who, int fd, const struct fid_receipt *receipt, int error)
+{
+	enum fid_call call = (enum fid_call)receipt->error_call;
+	char moved[128];
+
+	print_error("%s: %s%s%s; %s", who, strerror(abs(error)), call ? " while in " : "",
+		    call ? fid_call_name(call) : "",
+		    print_account(moved, sizeof(moved), receipt));
+	if (error == -EINVAL && (fcntl(fd, F_GETFL) & O_DIRECT))
+		print_hint(
+			"it was opened with O_DIRECT, which wants aligned sizes and offsets");
+	else
+		print_hint_for(error, (enum fid_side)receipt->error_side);
+}
+
 bool print_text(int fd, const char *text)
 {
 	if (write_all(fd, text, strlen(text)))
@@ -248,24 +277,91 @@ void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_rec
 	total->stable &= part->stable;
 }
 
-bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt)
+/* The receipt in words, with room for one character more. NULL: no memory. */
+static char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt)
 {
 	int (*describe)(const struct fid_receipt *, char *, size_t) =
 		form == RECEIPT_JSON ? fid_receipt_json : fid_receipt_text;
-	int length = describe(receipt, NULL, 0);
-	char *text;
+	size_t length = (size_t)describe(receipt, NULL, 0);
+	char *text = malloc(length + 2);
+
+	if (text)
+		describe(receipt, text, length + 1);
+	return text;
+}
+
+bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt)
+{
+	char *text = receipt_text(form, receipt);
 	bool printed;
 
-	if (length < 0 || !(text = malloc((size_t)length + 2))) {
+	if (!text) {
 		print_error("no memory for the receipt");
 		return false;
 	}
-	describe(receipt, text, (size_t)length + 1);
-	text[length] = '\n';
-	text[length + 1] = '\0';
+	strcat(text, "\n");
 	printed = print_text(fd, text);
 	free(text);
 	return printed;
+}
+
+/* The length of the UTF-8 character that text begins with, 0 when that is none. */
+static size_t character(const unsigned char *text)
+{
+	/* After some first bytes the second one has a smaller range: nothing is written twice.
+	 */
+	unsigned char low = *text == 0xe0 ? 0xa0 : *text == 0xf0 ? 0x90 : 0x80;
+	unsigned char high = *text == 0xed ? 0x9f : *text == 0xf4 ? 0x8f : 0xbf;
+	size_t length = *text < 0x80 ? 1 : *text < 0xe0 ? 2 : *text < 0xf0 ? 3 : 4;
+
+	if (length == 1)
+		return 1;
+	if (*text < 0xc2 || *text > 0xf4 || text[1] < low || text[1] > high)
+		return 0;
+	for (size_t i = 2; i < length; i++)
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+	return length;
+}
+
+/* JSON is UTF-8, and a name may be any bytes: those that are no character are replaced. */
+static void put_string(FILE *to, const char *text)
+{
+	putc('"', to);
+	while (*text) {
+		unsigned char c = (unsigned char)*text;
+		size_t length = character((const unsigned char *)text);
+
+		if (length == 0)
+			fputs("\\ufffd", to);
+		else if (c < ' ')
+			fprintf(to, "\\u%04x", c);
+		else
+			fprintf(to, "%s%.*s", c == '"' || c == '\\' ? "\\" : "", (int)length,
+				text);
+		text += length ? length : 1;
+	}
+	putc('"', to);
+}
+
+bool receipt_put(FILE *to, enum receipt_form form, const char *name, enum fid_side side,
+		 const struct fid_receipt *receipt)
+{
+	char *text = receipt_text(form, receipt), shown[512];
+
+	if (!text)
+		return false;
+	if (form == RECEIPT_JSON) {
+		fputs("{\"name\":", to);
+		put_string(to, name);
+		/* The object goes on with its own keys. */
+		fprintf(to, ",%s", text + 1);
+	} else {
+		fprintf(to, "%s (%s): %s\n", print_name(shown, sizeof(shown), name),
+			fid_side_name(side), text);
+	}
+	free(text);
+	return true;
 }
 
 /* Letters to insert, delete or change until one word is the other. */

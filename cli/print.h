@@ -7,6 +7,7 @@
 
 #include <fid.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 /* What begins each message from now on: "fid copy". */
 void print_begin_with(const char *words);
@@ -18,6 +19,13 @@ void print_hint(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* "NAME (source): REASON while in CALL", and the hint that belongs to the error. call: or NULL.
  */
 void print_failure(const char *name, enum fid_side side, int error, const char *call);
+/* "10 bytes delivered, 3 bytes were read and could not be delivered" */
+const char *print_account(char *buffer, size_t capacity, const struct fid_receipt *receipt);
+/*
+ * How a transfer ended: "WHO: REASON while in CALL; ACCOUNT", and the hint. fd: the guilty
+ * descriptor.
+ */
+void print_end(const char *who, int fd, const struct fid_receipt *receipt, int error);
 /* The hint that belongs to an error of that side, if there is one. */
 void print_hint_for(int error, enum fid_side side);
 
@@ -50,5 +58,12 @@ enum receipt_form {
 
 /* Writes it to fd as one line. Returns false, after a message, when it cannot. */
 bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt);
+
+/*
+ * One receipt among several: a line that begins with the name and the side, or the object with
+ * "name" as its first key and no newline. Returns false when there is no memory.
+ */
+bool receipt_put(FILE *to, enum receipt_form form, const char *name, enum fid_side side,
+		 const struct fid_receipt *receipt);
 
 #endif

@@ -96,12 +96,19 @@ int signals_wait(int fd)
 	return result;
 }
 
+bool signals_ignored(int signal)
+{
+	struct sigaction now;
+
+	return sigaction(signal, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 void signals_die(int signal)
 {
-	struct sigaction action = {.sa_handler = SIG_DFL}, before;
+	struct sigaction action = {.sa_handler = SIG_DFL};
 	sigset_t one;
 
-	if (sigaction(signal, NULL, &before) == 0 && before.sa_handler == SIG_IGN)
+	if (signals_ignored(signal))
 		return;
 	sigaction(signal, &action, NULL);
 	raise(signal);

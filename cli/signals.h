@@ -28,6 +28,9 @@ int signals_caught(void);
  */
 int signals_wait(int fd);
 
+/* Whether whoever started this process had it ignore the signal. */
+bool signals_ignored(int signal);
+
 /* Dies by signal. Returns only when the signal is ignored. */
 void signals_die(int signal);
 

@@ -6,10 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -45,18 +43,6 @@ static struct fid_options options_for(const struct transfer *transfer,
 	return options;
 }
 
-/* "; 10 bytes delivered, 3 bytes were read and could not be delivered" */
-static void account(const struct fid_receipt *receipt, char *text, size_t capacity)
-{
-	int length = snprintf(text, capacity, "%" PRIu64 " byte%s delivered",
-			      receipt->bytes_out, receipt->bytes_out == 1 ? "" : "s");
-
-	if (receipt->bytes_held > 0 && (size_t)length < capacity)
-		snprintf(text + length, capacity - (size_t)length,
-			 ", %" PRIu64 " byte%s read and could not be delivered",
-			 receipt->bytes_held, receipt->bytes_held == 1 ? " was" : "s were");
-}
-
 static enum outcome unmet(const struct transfer *transfer, const struct endpoint *source,
 			  const struct fid_receipt *receipt)
 {
@@ -66,7 +52,7 @@ static enum outcome unmet(const struct transfer *transfer, const struct endpoint
 
 	print_name(from, sizeof(from), source->name);
 	print_name(to, sizeof(to), transfer->sink->name);
-	account(receipt, moved, sizeof(moved));
+	print_account(moved, sizeof(moved), receipt);
 	if (require)
 		print_error("%s cannot be met from %s to %s%s%s; %s",
 			    transfer->job->require == FID_REQUIRE_BY_REFERENCE
@@ -107,23 +93,15 @@ static enum outcome failed(const struct transfer *transfer, const struct endpoin
 			   const struct fid_receipt *receipt, int error)
 {
 	enum fid_side side = (enum fid_side)receipt->error_side;
-	enum fid_call call = (enum fid_call)receipt->error_call;
 	const struct endpoint *guilty = side == FID_SIDE_SOURCE ? source : transfer->sink;
-	char who[600], moved[128];
+	char who[600];
 
 	if (error == -EOPNOTSUPP && (transfer->job->require || transfer->job->routes))
 		return unmet(transfer, source, receipt);
 	if (error == -EPIPE && side != FID_SIDE_SOURCE && transfer->sink->fd == STDOUT_FILENO)
 		return OUTCOME_NO_READER;
 	blame(transfer, source, side, who, sizeof(who));
-	account(receipt, moved, sizeof(moved));
-	print_error("%s: %s%s%s; %s", who, strerror(abs(error)), call ? " while in " : "",
-		    call ? fid_call_name(call) : "", moved);
-	if (error == -EINVAL && (fcntl(guilty->fd, F_GETFL) & O_DIRECT))
-		print_hint(
-			"it was opened with O_DIRECT, which wants aligned sizes and offsets");
-	else
-		print_hint_for(error, side);
+	print_end(who, guilty->fd, receipt, error);
 	return side == FID_SIDE_SOURCE ? OUTCOME_SOURCE_FAILED : OUTCOME_FAILED;
 }
 
@@ -175,11 +153,11 @@ static int run(struct transfer *transfer, struct fid_flow *flow)
 	return -EINTR;
 }
 
-static enum outcome interrupted(const struct transfer *transfer)
+enum outcome outcome_interrupted(const struct fid_receipt *receipt)
 {
 	char moved[128];
 
-	account(&transfer->receipt, moved, sizeof(moved));
+	print_account(moved, sizeof(moved), receipt);
 	/* A terminal has just shown "^C". */
 	if (signals_caught() == SIGINT && isatty(STDERR_FILENO))
 		print_text(STDERR_FILENO, "\n");
@@ -207,7 +185,7 @@ enum outcome transfer_run(struct transfer *transfer, const struct endpoint *sour
 		return OUTCOME_DONE;
 	progress_clear(&transfer->progress);
 	if (signals_caught())
-		return interrupted(transfer);
+		return outcome_interrupted(&transfer->receipt);
 	return failed(transfer, source, &receipt, result);
 }
 
@@ -220,6 +198,15 @@ uint64_t transfer_size(const struct job *job, const struct endpoint *source)
 	if (endpoint_is_regular(source) && source->stat.st_size > 0 && at >= 0)
 		bytes = at < source->stat.st_size ? (uint64_t)(source->stat.st_size - at) : 0;
 	return job->limit_given && job->limit < bytes ? job->limit : bytes;
+}
+
+void outcome_die(enum outcome outcome)
+{
+	if (outcome == OUTCOME_STOPPED)
+		signals_die(signals_caught());
+	/* As cat(1) would: quietly by SIGPIPE, unless SIGPIPE is ignored. */
+	if (outcome == OUTCOME_NO_READER)
+		signals_die(SIGPIPE);
 }
 
 int transfer_finish(struct transfer *transfer, enum outcome outcome)
@@ -237,20 +224,14 @@ int transfer_finish(struct transfer *transfer, enum outcome outcome)
 	    !endpoint_close(transfer->sink))
 		status = STATUS_FAILED;
 	if (outcome != OUTCOME_STOPPED && signals_caught())
-		outcome = interrupted(transfer);
+		outcome = outcome_interrupted(&transfer->receipt);
 	if (job->receipt != RECEIPT_NONE && transfer->count > 0) {
-		if (job->receipt_path && job->receipt_fd != STDOUT_FILENO &&
-		    ftruncate(job->receipt_fd, 0) < 0)
-			errno = 0; /* a pipe or a terminal: nothing to empty */
+		job_empty_receipt(job);
 		if (!receipt_print(job->receipt_fd, job->receipt, &transfer->receipt))
 			status = status == STATUS_DONE ? STATUS_FAILED : status;
 	}
-	if (outcome == OUTCOME_STOPPED)
-		signals_die(signals_caught());
-	if (outcome == OUTCOME_NO_READER) {
-		/* As cat(1) would: quietly by SIGPIPE, unless SIGPIPE is ignored. */
-		signals_die(SIGPIPE);
+	outcome_die(outcome);
+	if (outcome == OUTCOME_NO_READER)
 		print_failure(transfer->sink->name, FID_SIDE_SINK, EPIPE, NULL);
-	}
 	return status;
 }

@@ -18,6 +18,12 @@ enum outcome {
 	OUTCOME_NO_READER, /* whoever read standard output has gone */
 };
 
+/* Says that a signal ended it, and how far it got. Returns OUTCOME_STOPPED. */
+enum outcome outcome_interrupted(const struct fid_receipt *receipt);
+
+/* Dies by the signal that the outcome asks for; else returns. */
+void outcome_die(enum outcome outcome);
+
 struct transfer {
 	const struct job *job;
 	struct endpoint *sink;

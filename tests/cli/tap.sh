@@ -106,3 +106,19 @@ assert r["bytes_in"] == r["bytes_out"] + r["bytes_held"] + r["bytes_salvaged"], 
 assert eval(sys.argv[2]), r
 END
 }
+
+# receipts FILE EXPRESSION: the same for fid tee: r is the whole, s the source, k the sinks by
+# their names.
+receipts() {
+	command -v python3 > /dev/null || skip "python3 is not installed"
+	python3 - "$1" "$2" << 'END'
+import json, sys
+lines = open(sys.argv[1]).read().splitlines()
+r = json.loads([line for line in lines if line.startswith("{")][-1])
+s = r["source"]
+k = {one["name"]: one for one in r["sinks"]}
+for one in [s, *r["sinks"]]:
+    assert one["bytes_in"] == one["bytes_out"] + one["bytes_held"] + one["bytes_salvaged"], one
+assert eval(sys.argv[2]), r
+END
+}

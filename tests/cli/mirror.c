@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A file system of one folder, by libfuse, which moves the contents with splice and vmsplice
+ * from the device to the files and back where it can: mirror FOLDER MOUNT-POINT
+ */
+#define FUSE_USE_VERSION 35
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int folder;
+
+static const char *inside(const char *path)
+{
+	return path[1] ? path + 1 : ".";
+}
+
+static void *mirror_init(struct fuse_conn_info *connection, struct fuse_config *config)
+{
+	config->direct_io = 1;
+	connection->max_write = 128 << 10;
+	connection->want |=
+		connection->capable &
+		(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	return NULL;
+}
+
+static int mirror_getattr(const char *path, struct stat *stat, struct fuse_file_info *info)
+{
+	(void)info;
+	return fstatat(folder, inside(path), stat, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+static int mirror_open(const char *path, struct fuse_file_info *info)
+{
+	int fd = openat(folder, inside(path), info->flags | O_CLOEXEC);
+
+	info->fh = (uint64_t)fd;
+	return fd < 0 ? -errno : 0;
+}
+
+static int mirror_create(const char *path, mode_t mode, struct fuse_file_info *info)
+{
+	int fd = openat(folder, inside(path), info->flags | O_CREAT | O_CLOEXEC, mode);
+
+	info->fh = (uint64_t)fd;
+	return fd < 0 ? -errno : 0;
+}
+
+static int mirror_truncate(const char *path, off_t size, struct fuse_file_info *info)
+{
+	int fd = info ? (int)info->fh : openat(folder, inside(path), O_WRONLY | O_CLOEXEC);
+	int error = fd < 0 || ftruncate(fd, size) < 0 ? -errno : 0;
+
+	if (!info && fd >= 0)
+		close(fd);
+	return error;
+}
+
+static int mirror_read_buf(const char *path, struct fuse_bufvec **ret_buffers, size_t size,
+			   off_t offset, struct fuse_file_info *info)
+{
+	struct fuse_bufvec *buffers = malloc(sizeof(*buffers));
+
+	(void)path;
+	if (!buffers)
+		return -ENOMEM;
+	*buffers = FUSE_BUFVEC_INIT(size);
+	buffers->buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	buffers->buf[0].fd = (int)info->fh;
+	buffers->buf[0].pos = offset;
+	*ret_buffers = buffers;
+	return 0;
+}
+
+static int mirror_write_buf(const char *path, struct fuse_bufvec *from, off_t offset,
+			    struct fuse_file_info *info)
+{
+	struct fuse_bufvec to = FUSE_BUFVEC_INIT(fuse_buf_size(from));
+
+	(void)path;
+	to.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	to.buf[0].fd = (int)info->fh;
+	to.buf[0].pos = offset;
+	return (int)fuse_buf_copy(&to, from, FUSE_BUF_SPLICE_NONBLOCK);
+}
+
+static int mirror_release(const char *path, struct fuse_file_info *info)
+{
+	(void)path;
+	close((int)info->fh);
+	return 0;
+}
+
+static const struct fuse_operations operations = {
+	.init = mirror_init,
+	.getattr = mirror_getattr,
+	.open = mirror_open,
+	.create = mirror_create,
+	.truncate = mirror_truncate,
+	.read_buf = mirror_read_buf,
+	.write_buf = mirror_write_buf,
+	.release = mirror_release,
+};
+
+int main(int argc, char **argv)
+{
+	char stay[] = "-f", alone[] = "-s";
+	char *words[] = {argv[0], argc == 3 ? argv[2] : NULL, stay, alone, NULL};
+
+	if (argc != 3)
+		return 2;
+	folder = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (folder < 0)
+		return 1;
+	return fuse_main(4, words, &operations, NULL);
+}
