@@ -4,7 +4,7 @@
  * input and writes its standard output, except where it is better at files that it opens
  * itself, and each has the options that serve it best.
  */
-#include "bench.h"
+#include "pair.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * The hand-written loops: what a careful programmer writes for one pair of descriptors when
  * nothing else has to work. They are the mark that the library is measured against.
  */
-#include "bench.h"
+#include "pair.h"
 
 #include <errno.h>
 #include <fcntl.h>

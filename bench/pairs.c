@@ -3,7 +3,7 @@
  * The pairs of descriptors, each with the best hand-written loop that is known for it. The
  * sizes come from measurement on Linux 6.18; where two loops tied, the simpler one stands here.
  */
-#include "bench.h"
+#include "pair.h"
 
 #include <fid.h>
 
