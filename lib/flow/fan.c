@@ -117,21 +117,15 @@ static int check_sink_options(const struct fid_fan_sink_options *options)
 	return 0;
 }
 
-/* Room for one more sink, in an array that doubles. */
+/*
+ * Room for one more sink. All have it from the beginning, in pages that nobody touches before,
+ * so that a receipt stays where it is.
+ */
 static struct fan_sink *new_sink(struct fid_fan *fan)
 {
-	struct fan_sink *sinks = fan->sinks;
-
-	if ((fan->count & (fan->count - 1)) == 0) {
-		size_t room = fan->count ? 2 * (size_t)fan->count : 1;
-
-		sinks = realloc(sinks, room * sizeof(*sinks));
-		if (!sinks)
-			return NULL;
-		fan->sinks = sinks;
-	}
-	memset(&sinks[fan->count], 0, sizeof(*sinks));
-	return &sinks[fan->count];
+	if (!fan->sinks)
+		fan->sinks = calloc(FID_FAN_SINKS_MAX, sizeof(*fan->sinks));
+	return fan->sinks ? &fan->sinks[fan->count] : NULL;
 }
 
 int fid_fan_add(struct fid_fan *fan, int sink, const struct fid_fan_sink_options *options)
@@ -170,7 +164,8 @@ int fid_fan_add(struct fid_fan *fan, int sink, const struct fid_fan_sink_options
 	if (got == 0 && ours.on_slow == FID_SLOW_SPILL)
 		got = fid_spill_new(fan, added, &ours);
 	if (got < 0) {
-		added->flow = fid_flow_free(added->flow);
+		fid_flow_free(added->flow);
+		memset(added, 0, sizeof(*added));
 		return got;
 	}
 	return (int)fan->count++;
@@ -758,6 +753,8 @@ static ssize_t salvage_window(struct fid_fan *fan, void *buffer, size_t capacity
 			FID_OWN_OFFSET);
 		if (got > 0) {
 			fan->head += (uint64_t)got;
+			fan->window_at = fan->head;
+			fan->window_bytes = 0;
 			skip(fan, fan->head, (uint64_t)got);
 		}
 	} else if (fan->filler) {

@@ -79,15 +79,26 @@ static void start_copying(struct fid_fan *fan, int error, enum fid_call call)
 
 /* ---- The source into the window ---- */
 
-/* Asks poll(2) first where a read may sleep. */
-static bool source_is_ready(struct fid_fan *fan)
+/* Asks poll(2) whether the source has bytes or has ended. An error of poll ends the source. */
+static bool source_has_news(struct fid_fan *fan)
 {
 	struct pollfd wait = {.fd = fan->source, .events = POLLIN};
+	int got = fan->kernel->poll(fan->kernel, &wait, 1, 0);
 
+	if (got < 0 && got != -EINTR) {
+		fid_fan_source_failed(fan, got, FID_CALL_POLL);
+		fan->receipt.error_side = FID_SIDE_FID;
+	}
+	return got > 0;
+}
+
+/* It is asked first where a read may sleep. */
+static bool source_is_ready(struct fid_fan *fan)
+{
 	if (fan->source_end.nonblocking ||
 	    (!fid_kind_may_wait(fan->source_end.kind) && fan->source_end.size > 0))
 		return true;
-	return fan->kernel->poll(fan->kernel, &wait, 1, 0) > 0;
+	return source_has_news(fan);
 }
 
 static bool fill_pipe(struct fid_fan *fan)
@@ -109,7 +120,9 @@ static bool fill_pipe(struct fid_fan *fan)
 		fan->total = filler->receipt.bytes_out;
 	if (result < 0) {
 		fid_fan_source_failed(fan, result, filler->receipt.error_call);
-		fan->receipt.error_side = filler->receipt.error_side;
+		/* Its sink is a pipe of the fan's own. */
+		if (filler->receipt.error_side != FID_SIDE_SOURCE)
+			fan->receipt.error_side = FID_SIDE_FID;
 		fan->total = filler->receipt.bytes_out;
 	}
 	return filler->receipt.bytes_out > before || filler->ended;
@@ -128,6 +141,26 @@ static bool window_is_done(const struct fid_fan *fan)
 	return true;
 }
 
+/* A read of the source, or of the pipe that stands for it, failed. */
+static void window_failed(struct fid_fan *fan, int error)
+{
+	fid_fan_source_failed(fan, error, FID_CALL_READ);
+	if (fan->input == INPUT_PIPE)
+		fan->receipt.error_side = FID_SIDE_FID;
+}
+
+/* Borrows the buffer. false: there is no memory, which is the end. */
+static bool take_window(struct fid_fan *fan)
+{
+	if (!fan->window)
+		fan->window = fid_pool_buffer_take(fan->pool);
+	if (fan->window)
+		return true;
+	fid_fan_source_failed(fan, -ENOMEM, FID_CALL_MEMORY);
+	fan->receipt.error_side = FID_SIDE_FID;
+	return false;
+}
+
 static bool fill_window(struct fid_fan *fan)
 {
 	struct fid_kernel *kernel = fan->kernel;
@@ -142,13 +175,8 @@ static bool fill_window(struct fid_fan *fan)
 		return false;
 	fan->window_at += fan->window_bytes;
 	fan->window_bytes = 0;
-	if (!fan->window)
-		fan->window = fid_pool_buffer_take(fan->pool);
-	if (!fan->window) {
-		fid_fan_source_failed(fan, -ENOMEM, FID_CALL_MEMORY);
-		fan->receipt.error_side = FID_SIDE_FID;
+	if (!take_window(fan))
 		return true;
-	}
 	if (fan->input == INPUT_PIPE) {
 		want = fan->filler->receipt.bytes_out - fan->head;
 		from = fan->pipe.read_end;
@@ -169,7 +197,7 @@ static bool fill_window(struct fid_fan *fan)
 		return false;
 	}
 	if (got < 0)
-		fid_fan_source_failed(fan, (int)got, FID_CALL_READ);
+		window_failed(fan, (int)got);
 	if (got == 0)
 		fan->total = fan->window_at;
 	if (got <= 0)
@@ -244,19 +272,11 @@ static bool has_bytes(struct fid_fan *fan)
 /* EAGAIN means either end: whether it was for want of bytes. */
 static bool window_is_empty(struct fid_fan *fan)
 {
-	struct pollfd wait = {.fd = fan->source, .events = POLLIN};
-
 	if (highest(fan) > fan->head)
 		return false;
 	if (fan->input == INPUT_PIPE)
 		return fan->filler->receipt.bytes_out == fan->head;
-	return fan->kernel->poll(fan->kernel, &wait, 1, 0) == 0;
-}
-
-static bool is_refusal(ssize_t result)
-{
-	return result == -EPERM || result == -ENOSYS || result == -EOPNOTSUPP ||
-	       result == -EINVAL || result == -ENOMEM;
+	return !source_has_news(fan);
 }
 
 /* What a tee or splice to the sink, which returned result, means. */
@@ -286,7 +306,7 @@ static bool judge(struct fid_fan *fan, struct fan_sink *sink, ssize_t result,
 		fan->total = fan->head;
 		return true;
 	}
-	if (result == 0 || is_refusal(result))
+	if (result == 0 || fid_not_this_way(result))
 		start_copying(fan, (int)result, call);
 	else
 		fid_flow_fail(fan_target(sink), (int)result, FID_SIDE_SINK, call);
@@ -339,11 +359,8 @@ static bool throw_away(struct fid_fan *fan, uint64_t bytes)
 {
 	ssize_t got;
 
-	if (!fan->window)
-		fan->window = fid_pool_buffer_take(fan->pool);
-	if (!fan->window) {
-		fid_fan_source_failed(fan, -ENOMEM, FID_CALL_MEMORY);
-		fan->receipt.error_side = FID_SIDE_FID;
+	if (!take_window(fan)) {
+		fan->head = fan->total;
 		return true;
 	}
 	got = fan->kernel->read(fan->kernel, window_pipe(fan), fan->window,
@@ -351,8 +368,9 @@ static bool throw_away(struct fid_fan *fan, uint64_t bytes)
 	if (got == -EINTR)
 		return true;
 	if (got <= 0) {
-		/* Somebody else has read the source. */
-		fid_fan_source_failed(fan, got < 0 ? (int)got : -EIO, FID_CALL_READ);
+		/* Somebody else has read the source. Nothing more can be thrown away. */
+		window_failed(fan, got < 0 ? (int)got : -EIO);
+		fan->head = fan->total;
 		return true;
 	}
 	fan->head += (uint64_t)got;

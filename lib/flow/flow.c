@@ -596,6 +596,7 @@ ssize_t fid_flow_salvage(struct fid_flow *flow, void *buffer, size_t capacity)
 		memcpy(to, flow->buffer + flow->buffer_at, taken);
 		flow->buffer_at += taken;
 		flow->buffer_held -= taken;
+		fid_flow_end_loan(flow);
 	}
 	while (taken < capacity && flow->pipe.held) {
 		size_t want = capacity - taken;

@@ -63,11 +63,11 @@ void fid_flow_release(struct fid_flow *flow)
 {
 	if (flow->pipe.held == 0)
 		fid_pool_pipe_give(flow->pool, &flow->pipe);
+	fid_flow_end_loan(flow);
 	if (flow->buffer && flow->buffer_held == 0) {
-		if (flow->buffer != flow->scratch && !flow->buffer_is_lent)
+		if (flow->buffer != flow->scratch)
 			fid_pool_buffer_give(flow->pool, flow->buffer);
 		flow->buffer = NULL;
-		flow->buffer_is_lent = false;
 	}
 }
 
@@ -176,13 +176,9 @@ static enum fid_side blame(struct fid_flow *flow, int error)
 /* An error that means "not this way": nothing has moved, and another way may do. */
 bool fid_is_refusal(enum fid_method method, int error)
 {
-	switch (error) {
-	case -EINVAL: /* ten things: O_APPEND, /dev/full, a proc file, kTLS records ... */
-	case -EPERM:  /* seccomp, or a sealed file, which write will name */
-	case -ENOSYS:
-	case -EOPNOTSUPP:
-	case -ENOMEM:
+	if (fid_not_this_way(error))
 		return method != FID_READ_WRITE;
+	switch (error) {
 	case -EXDEV:
 	case -EBADF: /* copy_file_range and O_APPEND; the descriptors were looked at before */
 	case -ETXTBSY:

@@ -42,6 +42,15 @@ void fid_flow_assert_account(const struct fid_flow *flow);
 bool fid_flow_take_buffer(struct fid_flow *flow);
 size_t fid_flow_buffer_bytes(const struct fid_flow *flow);
 
+/* Whoever lent a buffer that holds nothing any more may use it again. */
+static inline void fid_flow_end_loan(struct fid_flow *flow)
+{
+	if (flow->buffer_is_lent && !flow->buffer_held) {
+		flow->buffer = NULL;
+		flow->buffer_is_lent = false;
+	}
+}
+
 /* Gives back the pipe and the buffer, those that hold nothing. */
 void fid_flow_release(struct fid_flow *flow);
 

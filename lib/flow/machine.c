@@ -175,11 +175,7 @@ static enum outcome judge_write(struct fid_flow *flow, ssize_t written)
 		flow->sink_at += written;
 	flow->buffer_at += (size_t)written;
 	flow->buffer_held -= (size_t)written;
-	/* Whoever lent it may use it again. */
-	if (flow->buffer_is_lent && !flow->buffer_held) {
-		flow->buffer = NULL;
-		flow->buffer_is_lent = false;
-	}
+	fid_flow_end_loan(flow);
 	fid_flow_given(flow, FID_READ_WRITE, FID_USER_COPY, true, (size_t)written);
 	return MOVED;
 }

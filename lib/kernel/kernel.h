@@ -10,6 +10,7 @@
 #ifndef FID_KERNEL_H
 #define FID_KERNEL_H
 
+#include <errno.h>
 #include <fid.h>
 #include <stdbool.h>
 #include <sys/uio.h>
@@ -27,6 +28,16 @@
 
 /* A huge page on every common CPU with pages of 4 KiB, and what memory is handed out in. */
 #define FID_SLAB_BYTES ((size_t)2 << 20)
+
+/*
+ * Errors that mean "not this way": nothing has moved, and another way may do. EINVAL means ten
+ * things, EPERM is seccomp or a seal, ENOMEM a kernel that wants to copy less at once.
+ */
+static inline bool fid_not_this_way(ssize_t result)
+{
+	return result == -EINVAL || result == -EPERM || result == -ENOSYS ||
+	       result == -EOPNOTSUPP || result == -ENOMEM;
+}
 
 struct fid_stat {
 	uint32_t mode; /* st_mode */

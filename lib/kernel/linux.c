@@ -281,7 +281,7 @@ static int linux_discard(struct fid_kernel *kernel, void *memory, size_t bytes)
 	return checked(madvise(memory, bytes, MADV_DONTNEED));
 }
 
-/* Reserves address space of which an aligned part is then used. NULL: none is left. */
+/* Reserves address space, whole pages of it, aligned. NULL: none is left. */
 static void *reserve_aligned(size_t bytes)
 {
 	char *reserved = mmap(NULL, bytes + FID_SLAB_BYTES, PROT_NONE,
@@ -299,14 +299,16 @@ static void *reserve_aligned(size_t bytes)
 
 static void *map_aligned(size_t bytes, int protection, int flags, int fd)
 {
-	void *at = reserve_aligned(bytes);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t whole = (bytes + page - 1) & ~(page - 1);
+	void *at = whole >= bytes ? reserve_aligned(whole) : NULL;
 	void *memory;
 
 	if (!at)
 		return NULL;
-	memory = mmap(at, bytes, protection, flags | MAP_FIXED, fd, 0);
+	memory = mmap(at, whole, protection, flags | MAP_FIXED, fd, 0);
 	if (memory == MAP_FAILED) {
-		munmap(at, bytes);
+		munmap(at, whole);
 		return NULL;
 	}
 	/* Where it is refused there are no huge pages, and slab_is_huge() will tell. */

@@ -27,12 +27,15 @@ enum {
 	SEGMENTS_MAX = 1024, /* UIO_MAXIOV */
 	CONST_BYTES = 2 << 20,
 	RETRY_BYTES = 8 << 20,
+	IDLE_WAITS = 8,
+	IDLE_SLEEP_MS = 16,
 };
 
 struct fid_memory {
 	struct fid_kernel *kernel;
 	struct fid_pool *pool;
 	int sink;
+	uint32_t generation; /* of the process that made it */
 	uint8_t mode;
 	bool interruptible;
 	bool nowait;      /* FID_NOWAIT */
@@ -150,13 +153,19 @@ static int take_file(struct fid_memory *memory, uint64_t bytes)
 	return memory->slab ? 0 : -ENOMEM;
 }
 
+/* A constant that is still filled is not in a child, where something else may be by now. */
+static bool slab_is_here(const struct fid_memory *memory)
+{
+	return memory->slab &&
+	       (memory->mode != FID_MEMORY_CONST || memory->sealed ||
+		memory->generation == memory->kernel->generation(memory->kernel));
+}
+
 static void drop_slab(struct fid_memory *memory)
 {
-	if (!memory->slab)
-		return;
 	if (memory->is_buffer)
 		fid_pool_buffer_give(memory->pool, memory->slab);
-	else
+	else if (slab_is_here(memory))
 		memory->kernel->unmap(memory->kernel, memory->slab, memory->slab_bytes);
 	memory->slab = NULL;
 	memory->is_buffer = false;
@@ -183,6 +192,7 @@ int fid_memory_new_on(struct fid_kernel *kernel, struct fid_memory **ret_memory,
 	memory->kernel = kernel;
 	memory->pool = ours.pool;
 	memory->sink = sink;
+	memory->generation = kernel->generation(kernel);
 	memory->mode = (uint8_t)ours.mode;
 	memory->nowait = ours.flags & FID_NOWAIT;
 	memory->interruptible = ours.flags & FID_INTERRUPTIBLE;
@@ -400,6 +410,8 @@ static size_t pending(struct fid_memory *memory, struct iovec *one, struct iovec
 	size_t count;
 
 	*ret_first = one;
+	if (memory->mode != FID_MEMORY_LEND && !memory->slab)
+		return 0;
 	switch (memory->mode) {
 	case FID_MEMORY_LEND:
 		*ret_first = memory->segments + memory->segments_next;
@@ -537,12 +549,6 @@ static void demote(struct fid_memory *memory, int error)
 		};
 }
 
-static bool is_refusal(ssize_t result)
-{
-	return result == -EPERM || result == -ENOSYS || result == -EOPNOTSUPP ||
-	       result == -EINVAL || result == -ENOMEM || result == 0;
-}
-
 /* One call. Returns FID_DONE with nothing left, FID_MORE, FID_WAIT or -errno. */
 static int send_some(struct fid_memory *memory)
 {
@@ -558,7 +564,7 @@ static int send_some(struct fid_memory *memory)
 		return memory->interruptible ? -EINTR : FID_MORE;
 	if (moved == -EAGAIN)
 		return FID_WAIT;
-	if (by_reference && is_refusal(moved)) {
+	if (by_reference && (moved == 0 || fid_not_this_way(moved))) {
 		demote(memory, (int)moved);
 		return FID_MORE;
 	}
@@ -596,22 +602,29 @@ int fid_memory_step(struct fid_memory *memory, struct pollfd *wait)
 	return result;
 }
 
-/* Waits for the sink until deadline_ns. Returns FID_MORE or what run returns. */
-static int wait_for_sink(struct fid_memory *memory, uint64_t deadline_ns)
+/*
+ * Waits for the sink until deadline_ns. Returns FID_MORE or what run returns. idle counts the
+ * waits that brought nothing: a socket with something in its error queue is always "ready", so
+ * after some of them poll is not believed.
+ */
+static int wait_for_sink(struct fid_memory *memory, uint64_t deadline_ns, uint32_t *idle)
 {
 	struct fid_kernel *kernel = memory->kernel;
 	struct pollfd wait = {.fd = memory->sink, .events = POLLOUT};
-	uint64_t left_ms = 0;
-	int got;
+	bool believed = *idle < IDLE_WAITS;
+	int left_ms = -1, got;
 
 	if (deadline_ns != UINT64_MAX) {
 		uint64_t now = kernel->now_ns(kernel);
 
 		if (now >= deadline_ns)
 			return -ETIMEDOUT;
-		left_ms = (deadline_ns - now + 999999) / 1000000;
+		left_ms = (int)((deadline_ns - now + 999999) / 1000000);
 	}
-	got = kernel->poll(kernel, &wait, 1, deadline_ns == UINT64_MAX ? -1 : (int)left_ms);
+	if (!believed && (left_ms < 0 || left_ms > IDLE_SLEEP_MS))
+		left_ms = IDLE_SLEEP_MS;
+	got = kernel->poll(kernel, &wait, believed ? 1 : 0, left_ms);
+	*idle += 1;
 	if (got == -EINTR)
 		return memory->interruptible ? -EINTR : FID_MORE;
 	return got < 0 ? end(memory, got, FID_SIDE_SINK, FID_CALL_POLL) : FID_MORE;
@@ -621,7 +634,9 @@ int fid_memory_run(struct fid_memory *memory, int timeout_ms)
 {
 	struct fid_kernel *kernel = memory->kernel;
 	uint64_t deadline_ns = UINT64_MAX;
+	uint64_t seen = memory->receipt.bytes_out;
 	bool nowait = memory->nowait;
+	uint32_t idle = 0;
 	int result;
 
 	if (timeout_ms >= 0) {
@@ -631,8 +646,11 @@ int fid_memory_run(struct fid_memory *memory, int timeout_ms)
 	memory->running = true;
 	do {
 		result = advance(memory);
+		if (memory->receipt.bytes_out != seen)
+			idle = 0;
+		seen = memory->receipt.bytes_out;
 		if (result == FID_WAIT)
-			result = wait_for_sink(memory, deadline_ns);
+			result = wait_for_sink(memory, deadline_ns, &idle);
 		else if (result == FID_MORE && deadline_ns != UINT64_MAX &&
 			 kernel->now_ns(kernel) >= deadline_ns)
 			result = -ETIMEDOUT;

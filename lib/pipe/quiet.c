@@ -1,15 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "pipe/quiet.h"
 
-#include <errno.h>
-
-/* The flag is refused by old kernels, and by all for some files. */
-static bool is_refused(ssize_t result)
-{
-	return result == -EOPNOTSUPP || result == -EINVAL || result == -EPERM ||
-	       result == -ENOSYS || result == -ENOMEM;
-}
-
 ssize_t fid_quiet_write(struct fid_kernel *kernel, struct fid_quiet *quiet, int fd,
 			const void *from, size_t bytes, int64_t offset)
 {
@@ -17,7 +8,8 @@ ssize_t fid_quiet_write(struct fid_kernel *kernel, struct fid_quiet *quiet, int 
 
 	if (!quiet->plain_write) {
 		written = kernel->write(kernel, fd, from, bytes, offset, FID_WRITE_NOSIGNAL);
-		if (!is_refused(written))
+		/* The flag is refused by old kernels, and by all for some files. */
+		if (!fid_not_this_way(written))
 			return written;
 		quiet->plain_write = true;
 	}

@@ -282,7 +282,10 @@ static ssize_t look(const struct fid_splice_pair *pair, void *to, size_t bytes, 
 	}
 }
 
-/* The sink has nobody to read it: the kernel says so before it looks at the source. */
+/*
+ * The sink has nobody to read it: the kernel says so before it looks at the source. A write of
+ * something raises SIGPIPE; if a reader has come since, it has had one byte.
+ */
 static ssize_t write_to_nobody(const struct fid_splice_pair *pair, void *buffer, int64_t at)
 {
 	struct fid_kernel *kernel = pair->kernel;
@@ -290,12 +293,18 @@ static ssize_t write_to_nobody(const struct fid_splice_pair *pair, void *buffer,
 	ssize_t got = source->is_stream ? kernel->peek(kernel, source->fd, buffer, 1)
 					: kernel->read(kernel, source->fd, buffer, 1, at);
 
-	/* A write of something raises SIGPIPE; a byte of the source harms nobody. */
-	if (got > 0)
-		return fid_write_to_pipe(kernel, pair->sink.fd, buffer, 1, pair->quiet) < 0
-			       ? -EPIPE
-			       : -EAGAIN;
-	return -EPIPE;
+	return got == 1 ? fid_write_to_pipe(kernel, pair->sink.fd, buffer, 1, pair->quiet)
+			: -EPIPE;
+}
+
+static ssize_t look_and_write(const struct fid_splice_pair *pair, void *buffer, size_t bytes,
+			      int64_t at)
+{
+	ssize_t got = look(pair, buffer, bytes < LOOK_BYTES ? bytes : LOOK_BYTES, at);
+
+	return got > 0 ? fid_write_to_pipe(pair->kernel, pair->sink.fd, buffer, (size_t)got,
+					   pair->quiet)
+		       : got;
 }
 
 static ssize_t other_to_pipe(const struct fid_splice_pair *pair, unsigned char *buffer,
@@ -318,11 +327,9 @@ static ssize_t other_to_pipe(const struct fid_splice_pair *pair, unsigned char *
 	if (moved < 0)
 		return moved;
 	if (moved & POLLERR)
-		return write_to_nobody(pair, buffer, at);
-	moved = look(pair, buffer, bytes < LOOK_BYTES ? bytes : LOOK_BYTES, at);
-	if (moved > 0)
-		moved = fid_write_to_pipe(kernel, pair->sink.fd, buffer, (size_t)moved,
-					  pair->quiet);
+		moved = write_to_nobody(pair, buffer, at);
+	else
+		moved = look_and_write(pair, buffer, bytes, at);
 	if (moved <= 0)
 		return moved;
 	if (source->is_stream)
@@ -351,6 +358,9 @@ ssize_t fid_stand_in_splice(struct fid_kernel *kernel, struct fid_pool *pool, in
 				   quiet, &pair);
 	if (moved < 0)
 		return moved;
+	/* Of a packet that is not read whole the rest is lost: pipe(2), O_DIRECT. */
+	if (pair.source.is_pipe && pair.source.status & O_DIRECT)
+		return refusal;
 	/* A datagram socket would send and receive other messages than with splice. */
 	if ((S_ISSOCK(pair.source.mode) && !pair.source.is_stream) ||
 	    (S_ISSOCK(pair.sink.mode) && !pair.sink.is_stream))

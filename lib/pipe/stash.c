@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,13 +67,19 @@ static void leave(struct fid_stash *stash, size_t bytes)
 	release(stash);
 }
 
-/* Takes at most bytes more from the source, behind what is held. Returns what read(2) does. */
+/* Takes bytes or a page more from the source, behind what is held. Returns what read(2) does.
+ */
 static ssize_t take(struct fid_stash *stash, size_t bytes)
 {
 	struct fid_kernel *kernel = stash->kernel;
 	size_t room = FID_BUFFER_BYTES - stash->held;
 	ssize_t got;
 
+	/* Of a packet that is not read whole the rest is lost: pipe(2), O_DIRECT. */
+	if (bytes < PIPE_BUF)
+		bytes = PIPE_BUF;
+	if (room < PIPE_BUF)
+		return 0;
 	if (!stash->buffer)
 		stash->buffer = fid_pool_buffer_take(stash->pool);
 	if (!stash->buffer)
