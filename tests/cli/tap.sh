@@ -107,6 +107,11 @@ assert eval(sys.argv[2]), r
 END
 }
 
+# teed ARGUMENT...: fid tee, which ends if it hangs, so that those that read from it end as well.
+teed() {
+	timeout 20 "$fid" tee "$@"
+}
+
 # receipts FILE EXPRESSION: the same for fid tee: r is the whole, s the source, k the sinks by
 # their names.
 receipts() {

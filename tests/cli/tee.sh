@@ -35,11 +35,11 @@ every_sink_gets_what_tee_gives() {
 		for file in out a b c; do
 			same input "$file"
 		done
-		"$fid" tee d < input | cat > out
+		teed d < input | cat > out
 		same input out
 		same input d
 		# A pipe on each side.
-		cat input | "$fid" tee e | cat > out
+		cat input | teed e | cat > out
 		same input out
 		same input e
 	done
@@ -110,7 +110,7 @@ no_stdout_leaves_standard_output_alone() {
 	[ ! -s out ]
 	[ "$(cat a)" = text ]
 	# Not even closed is it missed.
-	echo more | "$fid" tee --no-stdout a >&-
+	echo more | teed --no-stdout a >&-
 	[ "$(cat a)" = more ]
 }
 run no_stdout_leaves_standard_output_alone
@@ -118,7 +118,7 @@ run no_stdout_leaves_standard_output_alone
 without_any_sink_the_input_is_read_to_its_end() {
 	mkfifo fifo
 	status=0
-	"$fid" tee --no-stdout --receipt=json < fifo 2> err &
+	teed --no-stdout --receipt=json < fifo 2> err &
 	bytes 1000000 > fifo || status=$?
 	[ "$status" -eq 0 ]
 	wait $!
@@ -128,7 +128,7 @@ run without_any_sink_the_input_is_read_to_its_end
 
 a_line_is_delivered_before_the_next_one_comes() {
 	mkfifo in out1 out2
-	"$fid" tee out1 a < in > out2 &
+	teed out1 a < in > out2 &
 	teed=$!
 	exec 6> in 7< out2 8< out1
 	for word in one two three; do
@@ -144,7 +144,7 @@ run a_line_is_delivered_before_the_next_one_comes
 
 several_that_append_lose_nothing() {
 	for i in 1 2 3; do
-		seq 20000 | "$fid" tee -a --no-stdout log &
+		seq 20000 | teed -a --no-stdout log &
 		eval "job$i=\$!"
 	done
 	wait "$job1"
@@ -170,7 +170,7 @@ a_sink_that_is_the_input_is_refused_and_the_others_get_it() {
 	for sink in a ./a hard; do
 		for append in '' --append; do
 			status=0
-			timeout 10 "$fid" tee $append "$sink" b < a > out 2> err || status=$?
+			teed $append "$sink" b < a > out 2> err || status=$?
 			[ "$status" -eq 1 ]
 			says "^fid tee: $sink (sink): it is standard input as well"
 			same a out
@@ -179,14 +179,14 @@ a_sink_that_is_the_input_is_refused_and_the_others_get_it() {
 		done
 	done
 	status=0
-	timeout 10 "$fid" tee < a >> a 2> err || status=$?
+	teed < a >> a 2> err || status=$?
 	[ "$status" -eq 1 ]
 	[ "$(cat a)" = keep ]
 	mkfifo fifo
 	# One that is open both ways waits for nobody.
 	exec 5<> fifo
 	status=0
-	timeout 10 "$fid" tee --limit 0 fifo b <&5 > out 2> err || status=$?
+	teed --limit 0 fifo b <&5 > out 2> err || status=$?
 	[ "$status" -eq 1 ]
 	says '^fid tee: fifo (sink): it is standard input as well'
 }
@@ -215,7 +215,7 @@ run files_keep_what_they_hold_when_nothing_can_begin
 
 a_failing_sink_is_told_once_when_it_fails_and_the_others_go_on() {
 	mkfifo in
-	"$fid" tee a /dev/full b < in > out 2> err &
+	teed a /dev/full b < in > out 2> err &
 	teed=$!
 	exec 6> in
 	echo one >&6
@@ -255,7 +255,7 @@ on_error_continue_holds_for_standard_output_too() {
 	seq 300000 > input
 	{
 		status=0
-		"$fid" tee --on-error continue a < input 2> err || status=$?
+		teed --on-error continue a < input 2> err || status=$?
 		echo "$status" > status
 	} | head -n 1 > first
 	same input a
@@ -264,7 +264,7 @@ on_error_continue_holds_for_standard_output_too() {
 	# The last one that fails ends it.
 	{
 		status=0
-		yes | "$fid" tee --on-error continue 2> err || status=$?
+		yes | teed --on-error continue 2> err || status=$?
 		echo "$status" > status
 	} | head -n 1 > first
 	[ "$(cat status)" -eq 1 ]
@@ -277,7 +277,7 @@ where_sigpipe_is_ignored_a_broken_pipe_is_told() {
 	(
 		trap '' PIPE
 		status=0
-		"$fid" tee a < input 2> err || status=$?
+		teed a < input 2> err || status=$?
 		echo "$status" > status
 	) | head -n 1 > first
 	same input a
@@ -288,14 +288,14 @@ run where_sigpipe_is_ignored_a_broken_pipe_is_told
 
 on_error_stop_ends_all() {
 	status=0
-	yes | timeout 20 "$fid" tee --on-error stop a /dev/full > out 2> err || status=$?
+	yes | teed --on-error stop a /dev/full > out 2> err || status=$?
 	[ "$status" -eq 1 ]
 	says '^fid tee: /dev/full (sink): No space left on device'
 	[ "$(grep -c -v hint err)" -eq 1 ]
 	mkfifo fifo
 	head -c 100000 fifo > /dev/null &
 	status=0
-	yes | timeout 20 "$fid" tee --on-error stop --no-stdout --receipt=json fifo a \
+	yes | teed --on-error stop --no-stdout --receipt=json fifo a \
 		2> err || status=$?
 	[ "$status" -eq 1 ]
 	says '^fid tee: fifo (sink): Broken pipe'
@@ -308,7 +308,7 @@ limit_and_offset_count_the_input() {
 	seq 1000 > input
 	# The rest stays in the pipe.
 	cat input | {
-		"$fid" tee --limit 10 a > out
+		teed --limit 10 a > out
 		cat > rest
 	}
 	head -c 10 input | cmp - a

@@ -26,7 +26,7 @@ sinks_of_five_kinds_get_the_same_bytes() {
 	until_true [ -S socket ]
 	status=0
 	{
-		"$fid" cat input | "$fid" tee --receipt=json fifo "tcp:127.0.0.1:$at" unix:socket \
+		"$fid" cat input | teed --receipt=json fifo "tcp:127.0.0.1:$at" unix:socket \
 			file 2> err || status=$?
 		echo "$status" > status
 	} | digest > of-stdout
@@ -52,7 +52,7 @@ a_file_is_given_to_sinks_of_five_kinds_too() {
 	"$fid" cat unix-listen:socket > of-unix &
 	unix_reader=$!
 	until_true [ -S socket ]
-	"$fid" tee tcp-listen:127.0.0.1:0 fifo unix:socket file < input 2> told | cat > of-stdout &
+	teed tcp-listen:127.0.0.1:0 fifo unix:socket file < input 2> told | cat > of-stdout &
 	teed=$!
 	"$fid" copy "tcp:127.0.0.1:$(port told)" of-tcp
 	wait "$teed"
@@ -69,7 +69,7 @@ two_pipes_get_references() {
 	mkfifo fifo
 	cat fifo > of-fifo &
 	reader=$!
-	cat input | "$fid" tee --receipt=json fifo 2> err | cat > of-stdout
+	cat input | teed --receipt=json fifo 2> err | cat > of-stdout
 	wait "$reader"
 	same input of-fifo
 	same input of-stdout
@@ -82,7 +82,7 @@ run two_pipes_get_references
 all_go_at_the_pace_of_the_slowest() {
 	mkfifo fifo
 	yes | head -c 3000000 > input
-	"$fid" tee fifo < input > fast &
+	teed fifo < input > fast &
 	teed=$!
 	exec 7< fifo
 	# Nothing is read here, so that the others cannot have more than the pipes hold.
@@ -99,7 +99,7 @@ run all_go_at_the_pace_of_the_slowest
 a_sink_that_takes_nothing_is_dropped() {
 	mkfifo fifo
 	yes | head -c 5000000 > input
-	timeout 20 "$fid" tee --on-slow drop --stall 0.2 --receipt=json fifo a < input > out 2> err &
+	teed --on-slow drop --stall 0.2 --receipt=json fifo a < input > out 2> err &
 	teed=$!
 	exec 7< fifo
 	status=0
@@ -119,7 +119,7 @@ run a_sink_that_takes_nothing_is_dropped
 
 a_sink_without_anything_to_take_is_not_dropped() {
 	mkfifo in fifo
-	timeout 20 "$fid" tee --on-slow drop --stall 0.05 fifo < in > out 2> err &
+	teed --on-slow drop --stall 0.05 fifo < in > out 2> err &
 	teed=$!
 	exec 6> in 7< fifo
 	# The source says nothing for ten times as long.
@@ -137,7 +137,8 @@ spilling_frees_the_others_and_loses_nothing() {
 	mkfifo fifo
 	mkdir spill
 	yes | head -c 8000000 > input
-	TMPDIR=$PWD/spill timeout 20 "$fid" tee --on-slow spill --receipt=json fifo < input > fast 2> err &
+	export TMPDIR="$PWD/spill"
+	teed --on-slow spill --receipt=json fifo < input > fast 2> err &
 	teed=$!
 	exec 7< fifo
 	# The other sink is done before a byte of this one was read.
@@ -154,7 +155,7 @@ run spilling_frees_the_others_and_loses_nothing
 a_full_spill_file_makes_the_others_wait() {
 	mkfifo fifo
 	yes | head -c 8000000 > input
-	timeout 20 "$fid" tee --on-slow spill --spill-size 64K fifo < input > fast 2> err &
+	teed --on-slow spill --spill-size 64K fifo < input > fast 2> err &
 	teed=$!
 	exec 7< fifo
 	until_true [ -s fast ]
@@ -164,7 +165,7 @@ a_full_spill_file_makes_the_others_wait() {
 	same input slow
 	silent
 
-	timeout 20 "$fid" tee --on-slow spill --spill-size 64K --stall 0.2 fifo < input > fast 2> err &
+	teed --on-slow spill --spill-size 64K --stall 0.2 fifo < input > fast 2> err &
 	teed=$!
 	exec 7< fifo
 	status=0
@@ -356,7 +357,7 @@ run a_receipt_does_not_go_where_the_bytes_are
 
 a_reader_that_goes_away_leaves_a_receipt() {
 	{
-		yes | "$fid" tee --receipt=json --receipt-file r a || :
+		yes | teed --receipt=json --receipt-file r a || :
 	} | head -n 1 > first
 	receipts r 'k["standard output"]["error"] == "EPIPE" and k["a"]["error"] is None'
 }

@@ -27,7 +27,7 @@ static struct fid_end any_end(struct input *input)
 
 static void check_rung(const struct fid_rung *rung, const struct fid_options *options)
 {
-	REQUIRE(rung->method < FID_METHODS);
+	REQUIRE(rung->method < FID_ROUTES);
 	REQUIRE(rung->reason && rung->reason[0]);
 	/* What the caller has ruled out is ruled out. */
 	if (options->routes)
@@ -56,7 +56,7 @@ static void check_ladder(const struct fid_ladder *ladder, const char *const *ref
 {
 	unsigned seen = 0;
 
-	REQUIRE(ladder->count <= FID_METHODS);
+	REQUIRE(ladder->count <= FID_ROUTES);
 	for (uint32_t i = 0; i < ladder->count; i++) {
 		unsigned bit = FID_ROUTE(ladder->rung[i].method);
 
@@ -69,7 +69,7 @@ static void check_ladder(const struct fid_ladder *ladder, const char *const *ref
 	if (!options->require && !options->routes)
 		REQUIRE(seen & FID_ROUTE(FID_READ_WRITE));
 	/* A method is on the ladder, or there is a reason. */
-	for (unsigned method = 0; method < FID_METHODS; method++) {
+	for (unsigned method = 0; method < FID_ROUTES; method++) {
 		REQUIRE(!refused[method] == !!(seen & FID_ROUTE(method)));
 		if (refused[method])
 			REQUIRE(refused[method][0]);
@@ -99,14 +99,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	struct fid_end source = any_end(&input);
 	struct fid_end sink = any_end(&input);
 	struct fid_options options = {.size = sizeof(options)};
-	const char *refused[FID_METHODS];
+	const char *refused[FID_ROUTES];
 	struct fid_ladder ladder, again;
 	struct fid_facts facts;
 	const struct fid_facts *known;
 	uint64_t expected;
 
 	options.flags = input_byte(&input) & 0x7f;
-	options.routes = input_byte(&input) & ((1u << FID_METHODS) - 1);
+	options.routes = input_byte(&input) & ((1u << FID_ROUTES) - 1);
 	options.require = input_byte(&input) % 3;
 	expected = input_u64(&input) >> (input_byte(&input) & 63);
 	options.bytes_max = input_u64(&input) >> (input_byte(&input) & 63);

@@ -129,7 +129,8 @@ static void huge_lengths(void *argument)
 		large_pipe(ends);
 		large_pipe(second);
 		bare = bare_splice(from, &zero, ends[1], NULL, lengths[i], SPLICE_F_NONBLOCK);
-		if (lengths[i] > SSIZE_MAX)
+		/* To a program of 32 bits a kernel of 64 bits has no such border. */
+		if (lengths[i] > SSIZE_MAX && sizeof(size_t) == 8)
 			CHECK_EQUAL(bare, -EINVAL);
 		else
 			CHECK_EQUAL(read(ends[0], got, BYTES), bare);

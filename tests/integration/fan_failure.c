@@ -216,11 +216,15 @@ static void last_one_dies(void *argument)
 		CHECK_EQUAL(fid_fan_new(&fan, source[0], &options), 0);
 		CHECK_EQUAL(fid_fan_add(fan, behind[1], NULL), 0);
 		CHECK_EQUAL(fid_fan_add(fan, ahead[1], NULL), 1);
-		CHECK_EQUAL(fid_fan_run(fan, 10), -ETIMEDOUT);
+		do
+			CHECK_EQUAL(fid_fan_run(fan, 10), -ETIMEDOUT);
+		while (fid_fan_sink_receipt(fan, 1)->bytes_out < 65536);
 		CHECK_EQUAL(fid_fan_sink_receipt(fan, 0)->bytes_out, 4096);
 		CHECK_EQUAL(fid_fan_sink_receipt(fan, 1)->bytes_out, 65536);
 		close(behind[0]);
-		CHECK_EQUAL(fid_fan_run(fan, 10), -ETIMEDOUT);
+		do
+			CHECK_EQUAL(fid_fan_run(fan, 10), -ETIMEDOUT);
+		while (fid_fan_sink_receipt(fan, 0)->error == 0);
 		CHECK_EQUAL(fid_fan_sink_receipt(fan, 0)->error, -EPIPE);
 		CHECK_EQUAL(fid_fan_sink_receipt(fan, 0)->bytes_out, 4096);
 		peer_drain(&peer, ahead[0], content, FILLED, false);
@@ -326,10 +330,11 @@ static void left_in_the_middle(void *argument)
 			stream_pair(broken_kinds[k], fds[k]);
 			crowd_add_fd(&crowd, fds[k][1], NULL);
 		}
-		CHECK_EQUAL(fid_fan_run(crowd.fan, 40), -ETIMEDOUT);
+		do
+			CHECK_EQUAL(fid_fan_run(crowd.fan, 30), -ETIMEDOUT);
+		while (fid_fan_receipt(crowd.fan)->bytes_in == 0);
 		crowd_check(&crowd);
 		taken = (size_t)fid_fan_receipt(crowd.fan)->bytes_in;
-		CHECK(taken > 0);
 		for (unsigned k = 0; k < BROKEN_KINDS; k++) {
 			out[k] = fid_fan_sink_receipt(crowd.fan, (int)k)->bytes_out;
 			/* What it has not had itself is held by the fan. */

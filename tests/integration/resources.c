@@ -1033,9 +1033,10 @@ static void half_done(void *argument)
 		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) ==
 		      0);
 		CHECK_EQUAL(fid_flow_new(&flow, source.fd, fds[0], &options, NULL), 0);
-		CHECK_EQUAL(fid_flow_run(flow, 10), -ETIMEDOUT);
+		do
+			CHECK_EQUAL(fid_flow_run(flow, 10), -ETIMEDOUT);
+		while (fid_flow_receipt(flow)->bytes_out == 0);
 		receipt_check(fid_flow_receipt(flow));
-		CHECK(fid_flow_receipt(flow)->bytes_out > 0);
 		if (i & 1)
 			salvage(flow);
 		CHECK(fid_flow_free(flow) == NULL);

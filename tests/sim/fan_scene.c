@@ -17,14 +17,7 @@ enum {
 	STEPS_MAX = 200000,
 	STEP_CALLS_MAX = 16 * 50, /* a round over the source, */
 	LEG_CALLS_MAX = 16 * 100, /* and over each sink and its file, of rounds of their own */
-	SALVAGE_BYTES = 3000,
 };
-
-#define EXPECT(condition, ...)                             \
-	do {                                               \
-		if (!(condition))                          \
-			sim_fail(scene->sim, __VA_ARGS__); \
-	} while (0)
 
 typedef unsigned long long ull;
 
@@ -47,7 +40,7 @@ struct fan_leg *fan_leg_add(struct fan_scene *scene, enum sim_kind kind, int fd)
 {
 	struct fan_leg *leg = &scene->leg[scene->legs++];
 
-	EXPECT(scene->legs <= FAN_LEGS_MAX, "too many sinks in a scene");
+	FAN_EXPECT(scene->legs <= FAN_LEGS_MAX, "too many sinks in a scene");
 	*leg = (struct fan_leg){
 		.kind = kind,
 		.fd = fd,
@@ -66,7 +59,7 @@ static bool sink_offset_given(const struct fan_leg *leg)
 	return leg->options.sink_offset || leg->options.flags & FID_SINK_OFFSET;
 }
 
-static bool is_limited(const struct fan_scene *scene)
+bool fan_is_limited(const struct fan_scene *scene)
 {
 	return (scene->options.bytes_max || scene->options.flags & FID_LIMIT_ZERO) &&
 	       scene->options.bytes_max <= scene->available;
@@ -74,7 +67,7 @@ static bool is_limited(const struct fan_scene *scene)
 
 uint64_t fan_wanted_bytes(const struct fan_scene *scene)
 {
-	return is_limited(scene) ? scene->options.bytes_max : scene->available;
+	return fan_is_limited(scene) ? scene->options.bytes_max : scene->available;
 }
 
 /* ---- After each step ---- */
@@ -101,24 +94,26 @@ static void check_sums(const struct fan_scene *scene, const char *whose,
 		by_class += receipt->by_class[i];
 	for (int i = 0; i < FID_METHODS; i++)
 		by_method += receipt->by_method[i];
-	EXPECT(receipt->bytes_in ==
-		       receipt->bytes_out + receipt->bytes_held + receipt->bytes_salvaged,
-	       "%s: %llu in, %llu out, %llu held, %llu salvaged", whose, (ull)receipt->bytes_in,
-	       (ull)receipt->bytes_out, (ull)receipt->bytes_held, (ull)receipt->bytes_salvaged);
-	EXPECT(receipt->bytes_out == by_class && receipt->bytes_out == by_method,
-	       "%s: %llu out, %llu by class, %llu by method", whose, (ull)receipt->bytes_out,
-	       (ull)by_class, (ull)by_method);
-	EXPECT(receipt->bytes_salvaged == salvaged,
-	       "%s: the receipt says %llu bytes salvaged, it was %llu", whose,
-	       (ull)receipt->bytes_salvaged, (ull)salvaged);
-	EXPECT(receipt->bytes_in <= fan_wanted_bytes(scene),
-	       "%s: %llu bytes are in, and %llu is the limit", whose, (ull)receipt->bytes_in,
-	       (ull)fan_wanted_bytes(scene));
-	EXPECT(receipt->demotions <= FID_DEMOTIONS_MAX, "%s: %u demotions", whose,
-	       receipt->demotions);
-	EXPECT(receipt->reason, "%s: no reason", whose);
+	FAN_EXPECT(receipt->bytes_in ==
+			   receipt->bytes_out + receipt->bytes_held + receipt->bytes_salvaged,
+		   "%s: %llu in, %llu out, %llu held, %llu salvaged", whose,
+		   (ull)receipt->bytes_in, (ull)receipt->bytes_out, (ull)receipt->bytes_held,
+		   (ull)receipt->bytes_salvaged);
+	FAN_EXPECT(receipt->bytes_out == by_class && receipt->bytes_out == by_method,
+		   "%s: %llu out, %llu by class, %llu by method", whose,
+		   (ull)receipt->bytes_out, (ull)by_class, (ull)by_method);
+	FAN_EXPECT(receipt->bytes_salvaged == salvaged,
+		   "%s: the receipt says %llu bytes salvaged, it was %llu", whose,
+		   (ull)receipt->bytes_salvaged, (ull)salvaged);
+	FAN_EXPECT(receipt->bytes_in <= fan_wanted_bytes(scene),
+		   "%s: %llu bytes are in, and %llu is the limit", whose,
+		   (ull)receipt->bytes_in, (ull)fan_wanted_bytes(scene));
+	FAN_EXPECT(receipt->demotions <= FID_DEMOTIONS_MAX, "%s: %u demotions", whose,
+		   receipt->demotions);
+	FAN_EXPECT(receipt->reason, "%s: no reason", whose);
 	if (scene->options.flags & FID_STABLE)
-		EXPECT(receipt->stable, "%s: a stable copy was asked for and not made", whose);
+		FAN_EXPECT(receipt->stable, "%s: a stable copy was asked for and not made",
+			   whose);
 }
 
 static void check_offset(const struct fan_scene *scene, const struct fan_leg *leg)
@@ -129,11 +124,12 @@ static void check_offset(const struct fan_scene *scene, const struct fan_leg *le
 	if (leg->kind != SIM_REGULAR)
 		return;
 	if (sink_offset_given(leg))
-		EXPECT(offset == leg->start,
-		       "sink %d: its own offset moved although one was given", leg->number);
+		FAN_EXPECT(offset == leg->start,
+			   "sink %d: its own offset moved although one was given", leg->number);
 	else if (out)
-		EXPECT(offset == leg->start + out, "sink %d: its own offset is %llu, not %llu",
-		       leg->number, (ull)offset, (ull)(leg->start + out));
+		FAN_EXPECT(offset == leg->start + out,
+			   "sink %d: its own offset is %llu, not %llu", leg->number,
+			   (ull)offset, (ull)(leg->start + out));
 }
 
 static void check_leg(const struct fan_scene *scene, const struct fan_leg *leg)
@@ -144,26 +140,31 @@ static void check_leg(const struct fan_scene *scene, const struct fan_leg *leg)
 	whose[5] = (char)('0' + leg->number / 10);
 	whose[6] = (char)('0' + leg->number % 10);
 	check_sums(scene, whose, receipt, leg->salvaged);
-	EXPECT(receipt->bytes_out == sim_received(scene->sim, leg->fd),
-	       "%s: the receipt says %llu bytes out, it has got %llu", whose,
-	       (ull)receipt->bytes_out, (ull)sim_received(scene->sim, leg->fd));
+	if (leg->options.on_slow == FID_SLOW_SPILL && leg->options.spill_bytes_max > leg->junk)
+		FAN_EXPECT(sim_object(scene->sim, leg->options.spill)->content.size <=
+				   leg->options.spill_bytes_max,
+			   "%s: its file has grown above %llu bytes", whose,
+			   (ull)leg->options.spill_bytes_max);
+	FAN_EXPECT(receipt->bytes_out == sim_received(scene->sim, leg->fd),
+		   "%s: the receipt says %llu bytes out, it has got %llu", whose,
+		   (ull)receipt->bytes_out, (ull)sim_received(scene->sim, leg->fd));
 	check_offset(scene, leg);
 	if (!fan_leg_is_dead(leg))
-		EXPECT(scene->last.bytes_out <= receipt->bytes_in,
-		       "%llu bytes are given to every sink, and sink %d lives and has %llu",
-		       (ull)scene->last.bytes_out, leg->number, (ull)receipt->bytes_in);
+		FAN_EXPECT(scene->last.bytes_out <= receipt->bytes_in,
+			   "%llu bytes are given to every sink, and sink %d lives and has %llu",
+			   (ull)scene->last.bytes_out, leg->number, (ull)receipt->bytes_in);
 }
 
-static void check_account(struct fan_scene *scene)
+void fan_check_account(struct fan_scene *scene)
 {
 	check_sums(scene, "the source", &scene->last, scene->salvaged);
 	if (source_offset_given(scene))
-		EXPECT(fd_of(scene->sim, scene->source)->offset == scene->source_start,
-		       "the source's own offset moved although one was given");
+		FAN_EXPECT(fd_of(scene->sim, scene->source)->offset == scene->source_start,
+			   "the source's own offset moved although one was given");
 	else
-		EXPECT(scene->last.bytes_in == taken_bytes(scene),
-		       "the receipt says %llu bytes in, the source has given %llu",
-		       (ull)scene->last.bytes_in, (ull)taken_bytes(scene));
+		FAN_EXPECT(scene->last.bytes_in == taken_bytes(scene),
+			   "the receipt says %llu bytes in, the source has given %llu",
+			   (ull)scene->last.bytes_in, (ull)taken_bytes(scene));
 	for (unsigned i = 0; i < scene->legs; i++)
 		if (scene->leg[i].number >= 0)
 			check_leg(scene, &scene->leg[i]);
@@ -175,11 +176,7 @@ static uint64_t progress_of(const struct fid_receipt *receipt)
 	       (receipt->error != 0);
 }
 
-/*
- * Takes all receipts. Returns whether anything moved; what moved for a sink in a step that
- * began at began_ns is remembered.
- */
-static bool take_receipts(struct fan_scene *scene, uint64_t began_ns)
+bool fan_take_receipts(struct fan_scene *scene, uint64_t began_ns)
 {
 	const struct fid_receipt *receipt = fid_fan_receipt(scene->fan);
 	bool moved = progress_of(receipt) != progress_of(&scene->last);
@@ -191,10 +188,10 @@ static bool take_receipts(struct fan_scene *scene, uint64_t began_ns)
 		if (leg->number < 0)
 			continue;
 		receipt = fid_fan_sink_receipt(scene->fan, leg->number);
-		EXPECT(receipt, "sink %d has no receipt", leg->number);
-		EXPECT(!fan_leg_is_dead(leg) || leg->last.error == receipt->error,
-		       "sink %d ended with %d and then with %d", leg->number, leg->last.error,
-		       receipt->error);
+		FAN_EXPECT(receipt, "sink %d has no receipt", leg->number);
+		FAN_EXPECT(!fan_leg_is_dead(leg) || leg->last.error == receipt->error,
+			   "sink %d ended with %d and then with %d", leg->number,
+			   leg->last.error, receipt->error);
 		if (progress_of(receipt) != progress_of(&leg->last)) {
 			/* A sink that is dropped has moved nothing by that. */
 			if (receipt->error != -ETIMEDOUT)
@@ -255,6 +252,8 @@ static void prepare(struct fan_scene *scene)
 
 		leg->start = fd->flags & O_APPEND ? object->content.size : fd->offset;
 		leg->progress_ns = sim->now_ns;
+		if (leg->options.on_slow == FID_SLOW_SPILL)
+			leg->junk = sim_object(sim, leg->options.spill)->content.size;
 		sim_expect(sim, leg->fd, scene->first);
 		if (sink_offset_given(leg))
 			object->oracle.offset_first = leg->options.sink_offset;
@@ -272,11 +271,11 @@ int fan_begin(struct fan_scene *scene)
 	prepare(scene);
 	sim->no_sleep = sim->no_poll_sleep = true;
 	got = fid_fan_new_on(&sim->kernel, &scene->fan, scene->source, &scene->options);
-	EXPECT(got <= 0, "fan_new returns %d", got);
+	FAN_EXPECT(got <= 0, "fan_new returns %d", got);
 	scene->result = got;
 	if (got < 0) {
-		EXPECT(is_injected, "fan_new returns %d", got);
-		EXPECT(!scene->fan, "fan_new failed and made a fan");
+		FAN_EXPECT(is_injected, "fan_new returns %d", got);
+		FAN_EXPECT(!scene->fan, "fan_new failed and made a fan");
 		scene->is_over = true;
 		scene->calls_at_end = sim->calls;
 		return got;
@@ -287,13 +286,13 @@ int fan_begin(struct fan_scene *scene)
 		sim->idle_calls = 0;
 		leg->number = fid_fan_add(scene->fan, leg->fd,
 					  leg->has_options ? &leg->options : NULL);
-		EXPECT(leg->number == (int)number || (is_injected && leg->number < 0),
-		       "fan_add returns %d for sink %u", leg->number, number);
+		FAN_EXPECT(leg->number == (int)number || (is_injected && leg->number < 0),
+			   "fan_add returns %d for sink %u", leg->number, number);
 		number += leg->number >= 0;
 	}
-	take_receipts(scene, sim->now_ns);
-	check_account(scene);
-	EXPECT(scene->last.bytes_in == 0, "fan_add moved bytes");
+	fan_take_receipts(scene, sim->now_ns);
+	fan_check_account(scene);
+	FAN_EXPECT(scene->last.bytes_in == 0, "fan_add moved bytes");
 	return got;
 }
 
@@ -324,19 +323,19 @@ static void check_wait(const struct fan_scene *scene, int result)
 	const struct fid_fan_wait *wait = &scene->wait;
 
 	if (result != FID_WAIT) {
-		EXPECT(wait->count == 0, "step returns %d and names %zu descriptors", result,
-		       wait->count);
+		FAN_EXPECT(wait->count == 0, "step returns %d and names %zu descriptors",
+			   result, wait->count);
 		return;
 	}
-	EXPECT(wait->timeout_ms >= -1, "a time-out of %d ms", wait->timeout_ms);
-	EXPECT(wait->count > 0 || wait->timeout_ms >= 0, "step waits for nothing");
+	FAN_EXPECT(wait->timeout_ms >= -1, "a time-out of %d ms", wait->timeout_ms);
+	FAN_EXPECT(wait->count > 0 || wait->timeout_ms >= 0, "step waits for nothing");
 	for (size_t i = 0; i < wait->count; i++) {
 		bool is_known = wait->fds[i].fd == scene->source;
 
 		for (unsigned n = 0; n < scene->legs; n++)
 			is_known |= wait->fds[i].fd == scene->leg[n].fd &&
 				    !fan_leg_is_dead(&scene->leg[n]);
-		EXPECT(is_known, "step waits for descriptor %d", wait->fds[i].fd);
+		FAN_EXPECT(is_known, "step waits for descriptor %d", wait->fds[i].fd);
 	}
 }
 
@@ -369,41 +368,53 @@ static void check_drops(const struct fan_scene *scene)
 			continue;
 		if (leg->options.on_slow == FID_SLOW_DROP && !stall_ms)
 			stall_ms = 1000;
-		EXPECT(leg->options.on_slow != FID_SLOW_WAIT && stall_ms,
-		       "sink %d is dropped and was to be waited for", leg->number);
-		EXPECT(scene->sim->now_ns - leg->progress_ns >= stall_ms * 1000000,
-		       "sink %d is dropped after %llu ns", leg->number,
-		       (ull)(scene->sim->now_ns - leg->progress_ns));
+		FAN_EXPECT(leg->options.on_slow != FID_SLOW_WAIT && stall_ms,
+			   "sink %d is dropped and was to be waited for", leg->number);
+		FAN_EXPECT(scene->sim->now_ns - leg->progress_ns >= stall_ms * 1000000,
+			   "sink %d is dropped after %llu ns", leg->number,
+			   (ull)(scene->sim->now_ns - leg->progress_ns));
 	}
+}
+
+unsigned fan_dead_legs(const struct fan_scene *scene)
+{
+	unsigned dead = 0;
+
+	for (unsigned i = 0; i < scene->legs; i++)
+		dead += fan_leg_is_dead(&scene->leg[i]);
+	return dead;
 }
 
 static void after(struct fan_scene *scene, int result, uint64_t eintrs, uint64_t began_ns)
 {
 	struct sim *sim = scene->sim;
 	bool is_interruptible = scene->options.flags & FID_INTERRUPTIBLE;
-	bool moved = take_receipts(scene, began_ns);
+	unsigned dead = fan_dead_legs(scene);
+	bool moved = fan_take_receipts(scene, began_ns);
 
-	EXPECT(!sim->sigpipe_held, "SIGPIPE is held back between two calls");
-	check_account(scene);
+	FAN_EXPECT(result <= 0 || !dead || !(scene->options.flags & FID_FAN_STOP),
+		   "a sink has failed, and the fan goes on");
+	FAN_EXPECT(!sim->sigpipe_held, "SIGPIPE is held back between two calls");
+	fan_check_account(scene);
 	check_drops(scene);
 	scene->eintrs_sim += sim->eintrs - eintrs;
 	scene->eintrs += result == -EINTR;
-	EXPECT(result != -EINTR || is_interruptible, "-EINTR without FID_INTERRUPTIBLE");
+	FAN_EXPECT(result != -EINTR || is_interruptible, "-EINTR without FID_INTERRUPTIBLE");
 	if (moved || sim->sleeps != scene->sleeps || result == -EINTR || result == -ETIMEDOUT)
 		scene->idle_steps = 0;
 	else
 		scene->idle_steps++;
-	EXPECT(scene->idle_steps <= IDLE_STEPS_MAX,
-	       "spinning: %d steps in a row moved nothing and did not sleep, the last "
-	       "returned %d",
-	       IDLE_STEPS_MAX, result);
+	FAN_EXPECT(scene->idle_steps <= IDLE_STEPS_MAX,
+		   "spinning: %d steps in a row moved nothing and did not sleep, the last "
+		   "returned %d",
+		   IDLE_STEPS_MAX, result);
 	scene->sleeps = sim->sleeps;
 	scene->result = result;
 	scene->steps++;
-	EXPECT(scene->steps < STEPS_MAX, "it never ends");
-	EXPECT(result == scene->last.error || result > 0 || result == -EINTR ||
-		       result == -ETIMEDOUT,
-	       "it returns %d and the receipt says %d", result, scene->last.error);
+	FAN_EXPECT(scene->steps < STEPS_MAX, "it never ends");
+	FAN_EXPECT(result == scene->last.error || result > 0 || result == -EINTR ||
+			   result == -ETIMEDOUT,
+		   "it returns %d and the receipt says %d", result, scene->last.error);
 	/* ETIMEDOUT is also what ends a sink, the last one for instance: then it is told. */
 	if (result <= 0 && result == scene->last.error) {
 		scene->is_over = true;
@@ -426,12 +437,12 @@ int fan_step(struct fan_scene *scene)
 	demand(scene, false);
 	scene->wait = (struct fid_fan_wait){.count = 12345};
 	result = fid_fan_step(scene->fan, &scene->wait);
-	EXPECT(result <= FID_WAIT, "step returns %d", result);
-	EXPECT(result != -ETIMEDOUT || fid_fan_receipt(scene->fan)->error == result,
-	       "step times out");
-	EXPECT(sim->calls - calls <= STEP_CALLS_MAX + LEG_CALLS_MAX * scene->legs,
-	       "one step makes %llu calls for %u sinks", (ull)(sim->calls - calls),
-	       scene->legs);
+	FAN_EXPECT(result <= FID_WAIT, "step returns %d", result);
+	FAN_EXPECT(result != -ETIMEDOUT || fid_fan_receipt(scene->fan)->error == result,
+		   "step times out");
+	FAN_EXPECT(sim->calls - calls <= STEP_CALLS_MAX + LEG_CALLS_MAX * scene->legs,
+		   "one step makes %llu calls for %u sinks", (ull)(sim->calls - calls),
+		   scene->legs);
 	if (result == FID_WAIT)
 		scene->wait_until_ns =
 			scene->wait.timeout_ms < 0
@@ -454,16 +465,16 @@ int fan_run(struct fan_scene *scene, int timeout_ms)
 	demand(scene, true);
 	scene->wait = (struct fid_fan_wait){.timeout_ms = -1};
 	result = fid_fan_run(scene->fan, timeout_ms);
-	EXPECT(result <= 0, "run returns %d", result);
+	FAN_EXPECT(result <= 0, "run returns %d", result);
 	is_error = result && fid_fan_receipt(scene->fan)->error == result;
 	if (timeout_ms >= 0 && sim->no_sleep) {
 		/* Calls take time, too, and poll counts in milliseconds. */
-		EXPECT(sim->now_ns <= until + 2000000, "run of %d ms takes %llu ns more",
-		       timeout_ms, (ull)(sim->now_ns - until));
-		EXPECT(result != -ETIMEDOUT || sim->now_ns >= until || is_error,
-		       "run times out before its time");
+		FAN_EXPECT(sim->now_ns <= until + 2000000, "run of %d ms takes %llu ns more",
+			   timeout_ms, (ull)(sim->now_ns - until));
+		FAN_EXPECT(result != -ETIMEDOUT || sim->now_ns >= until || is_error,
+			   "run times out before its time");
 	} else if (timeout_ms < 0) {
-		EXPECT(result != -ETIMEDOUT || is_error, "run without a bound times out");
+		FAN_EXPECT(result != -ETIMEDOUT || is_error, "run without a bound times out");
 	}
 	after(scene, result, eintrs, began_ns);
 	return result;
@@ -489,232 +500,4 @@ int fan_finish(struct fan_scene *scene)
 		fan_wait(scene);
 	}
 	return scene->result;
-}
-
-/* ---- The end ---- */
-
-/* Why a sink may have ended, as the scene knows it. */
-static void check_leg_error(const struct fan_scene *scene, const struct fan_leg *leg)
-{
-	const struct fid_receipt *receipt = &leg->last;
-	bool may_be = false;
-
-	if (scene->faults & FAN_FAULT_INJECTED)
-		return;
-	switch (receipt->error) {
-	case -EPIPE:
-	case -ECONNRESET:
-		may_be = leg->faults & FAN_FAULT_PEER && leg->kind != SIM_REGULAR;
-		break;
-	case -EIO:
-		may_be = (leg->faults & FAN_FAULT_PEER && leg->kind == SIM_TERMINAL) ||
-			 leg->faults & FAN_FAULT_SPILL;
-		break;
-	case -ENOSPC:
-		may_be = leg->faults & FAN_FAULT_ROOM || leg->kind == SIM_FULL;
-		break;
-	case -ETIMEDOUT: /* check_drops() has looked at it */
-		may_be = true;
-		break;
-	default:
-		break;
-	}
-	EXPECT(may_be, "sink %d ends with %s of %s for no reason", leg->number,
-	       fid_error_name(receipt->error),
-	       fid_call_name((enum fid_call)receipt->error_call));
-	EXPECT(receipt->error_side == FID_SIDE_SINK ||
-		       (leg->faults & FAN_FAULT_SPILL && receipt->error == -EIO),
-	       "sink %d ends with %s, and the %s is blamed", leg->number,
-	       fid_error_name(receipt->error),
-	       fid_side_name((enum fid_side)receipt->error_side));
-	EXPECT(fid_receipt_text(receipt, NULL, 0) > 0, "no text");
-}
-
-/* A sink that did not fail has had all there was. */
-static void check_leg_ending(const struct fan_scene *scene, const struct fan_leg *leg)
-{
-	const struct fid_receipt *receipt = &leg->last;
-
-	if (fan_leg_is_dead(leg)) {
-		check_leg_error(scene, leg);
-		return;
-	}
-	if (scene->result == 0)
-		EXPECT(receipt->bytes_out + receipt->bytes_salvaged == fan_wanted_bytes(scene),
-		       "done, and sink %d has had %llu of %llu bytes", leg->number,
-		       (ull)receipt->bytes_out, (ull)fan_wanted_bytes(scene));
-	else if (scene->last.error_side == FID_SIDE_SOURCE)
-		EXPECT(receipt->bytes_out + receipt->bytes_salvaged == scene->last.bytes_in,
-		       "the source failed after %llu bytes, and sink %d has had %llu",
-		       (ull)scene->last.bytes_in, leg->number, (ull)receipt->bytes_out);
-	else
-		return;
-	EXPECT(receipt->bytes_held == 0, "it is over, and sink %d holds %llu bytes",
-	       leg->number, (ull)receipt->bytes_held);
-}
-
-static bool is_same_error(const struct fid_receipt *one, const struct fid_receipt *other)
-{
-	return one->error == other->error && one->error_side == other->error_side &&
-	       one->error_call == other->error_call;
-}
-
-/* Why the fan may have ended with an error. */
-static void check_fan_error(const struct fan_scene *scene)
-{
-	const struct fid_receipt *receipt = &scene->last;
-	unsigned dead = 0, named = 0, there = 0;
-
-	if (scene->faults & FAN_FAULT_INJECTED)
-		return;
-	for (unsigned i = 0; i < scene->legs; i++) {
-		dead += fan_leg_is_dead(&scene->leg[i]);
-		named += is_same_error(&scene->leg[i].last, receipt);
-		there++;
-	}
-	if (receipt->error_side == FID_SIDE_SOURCE) {
-		EXPECT(scene->faults & FAN_FAULT_SOURCE, "the source is blamed with %s of %s",
-		       fid_error_name(receipt->error),
-		       fid_call_name((enum fid_call)receipt->error_call));
-		return;
-	}
-	EXPECT(named, "the fan ends with %s of %s, which no sink had",
-	       fid_error_name(receipt->error),
-	       fid_call_name((enum fid_call)receipt->error_call));
-	EXPECT(dead == there || scene->options.flags & FID_FAN_STOP,
-	       "the fan ends with %s of a sink, and %u of %u sinks live",
-	       fid_error_name(receipt->error), there - dead, there);
-}
-
-static void check_ending(const struct fan_scene *scene)
-{
-	const struct fid_receipt *receipt = &scene->last;
-
-	for (unsigned i = 0; i < scene->legs; i++)
-		if (scene->leg[i].number >= 0)
-			check_leg_ending(scene, &scene->leg[i]);
-	if (scene->result < 0) {
-		check_fan_error(scene);
-		return;
-	}
-	EXPECT(receipt->bytes_in == fan_wanted_bytes(scene), "done after %llu of %llu bytes",
-	       (ull)receipt->bytes_in, (ull)fan_wanted_bytes(scene));
-	EXPECT(receipt->bytes_held == 0, "done, and %llu bytes are held",
-	       (ull)receipt->bytes_held);
-	EXPECT(!(scene->faults & FAN_FAULT_SOURCE) || scene->faults & FAN_FAULT_INJECTED ||
-		       is_limited(scene),
-	       "done, and the source had an error");
-}
-
-/* What salvage hands over for a sink, or with number -1, is what follows from position on. */
-static uint64_t salvage(struct fan_scene *scene, int number, uint64_t position, uint64_t held)
-{
-	struct sim *sim = scene->sim;
-	unsigned char buffer[SALVAGE_BYTES];
-	unsigned failures = 0;
-	uint64_t all = 0;
-
-	/* What is always refused is not what salvage is tested with. */
-	if (sim->fail_sticky)
-		sim->fail_at = 0;
-	while (all < held) {
-		size_t capacity = 1 + (size_t)(sim_random(sim) % sizeof(buffer));
-		ssize_t got;
-		size_t same;
-
-		sim->no_sleep = sim->no_poll_sleep = true;
-		sim->idle_calls = 0;
-		got = fid_fan_salvage(scene->fan, number, buffer, capacity);
-		/* What failed once may be asked again: nothing is lost. */
-		if (got < 0 && scene->faults & FAN_FAULT_INJECTED && failures++ == 0)
-			continue;
-		/* A spill file that cannot be read cannot be salvaged either. */
-		if (got == -EIO && number >= 0 && scene->leg[number].faults & FAN_FAULT_SPILL)
-			return all;
-		EXPECT(got > 0, "salvage(%d) of %llu bytes returns %lld", number,
-		       (ull)(held - all), (long long)got);
-		EXPECT((size_t)got <= capacity, "salvage returns more than it was given");
-		same = sim_stream_differs(sim, SIM_STREAM_SOURCE, position + all, buffer,
-					  (size_t)got);
-		EXPECT(same == (size_t)got, "salvage(%d) hands over a wrong byte at %llu",
-		       number, (ull)(position + all + same));
-		all += (uint64_t)got;
-	}
-	EXPECT(fid_fan_salvage(scene->fan, number, buffer, sizeof(buffer)) == 0,
-	       "salvage(%d) finds more than was held", number);
-	return all;
-}
-
-void fan_salvage_leg(struct fan_scene *scene, struct fan_leg *leg)
-{
-	leg->salvaged += salvage(scene, leg->number,
-				 scene->first + leg->last.bytes_out + leg->last.bytes_salvaged,
-				 leg->last.bytes_held);
-	take_receipts(scene, scene->sim->now_ns);
-	check_account(scene);
-	EXPECT(leg->last.bytes_held == 0 || leg->faults & FAN_FAULT_SPILL,
-	       "salvage leaves %llu bytes of sink %d", (ull)leg->last.bytes_held, leg->number);
-}
-
-/* What the fan took and a sink that lives has not had. */
-static void salvage_fan(struct fan_scene *scene)
-{
-	for (unsigned i = 0; i < scene->legs; i++) {
-		const struct fan_leg *leg = &scene->leg[i];
-
-		EXPECT(leg->number < 0 || fan_leg_is_dead(leg) ||
-			       leg->last.bytes_in >= scene->last.bytes_out,
-		       "salvage begins at %llu, and sink %d has had %llu bytes",
-		       (ull)scene->last.bytes_out, leg->number, (ull)leg->last.bytes_in);
-	}
-	scene->salvaged += salvage(scene, -1, scene->first + scene->last.bytes_out,
-				   scene->last.bytes_held);
-	take_receipts(scene, scene->sim->now_ns);
-	check_account(scene);
-	EXPECT(scene->last.bytes_held == 0, "salvage leaves %llu bytes",
-	       (ull)scene->last.bytes_held);
-}
-
-static void salvage_all(struct fan_scene *scene)
-{
-	bool last = sim_random(scene->sim) % 2;
-
-	if (!last)
-		salvage_fan(scene);
-	for (unsigned i = 0; i < scene->legs; i++)
-		if (scene->leg[i].number >= 0)
-			fan_salvage_leg(scene, &scene->leg[i]);
-	if (last)
-		salvage_fan(scene);
-}
-
-static void check_settled(struct fan_scene *scene)
-{
-	sim_settle(scene->sim);
-	for (unsigned i = 0; i < scene->legs; i++) {
-		struct sim_object *object = sim_far(scene->sim, scene->leg[i].fd);
-
-		if (object->consumer.is_there && !object->consumer.ended)
-			EXPECT(object->oracle.drained == object->oracle.accepted,
-			       "the reader of sink %u has not got what was delivered", i);
-	}
-}
-
-void fan_end(struct fan_scene *scene)
-{
-	if (!scene->fan)
-		return;
-	if (scene->is_over) {
-		check_ending(scene);
-		/* The error, or the end, is repeated. */
-		EXPECT(fid_fan_step(scene->fan, NULL) == scene->result,
-		       "a further step forgets how the fan ended");
-		EXPECT(fid_fan_run(scene->fan, -1) == scene->result,
-		       "a further run forgets how the fan ended");
-	}
-	if (!scene->abandons)
-		salvage_all(scene);
-	scene->fan = fid_fan_free(scene->fan);
-	EXPECT(!scene->fan, "fan_free returns something");
-	check_settled(scene);
 }

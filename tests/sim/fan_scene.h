@@ -34,6 +34,7 @@ struct fan_leg {
 	/* Since fan_begin(). */
 	int number; /* in the fan, or why it is not */
 	uint64_t start;
+	uint64_t junk; /* what was in its file before */
 	uint64_t salvaged;
 	uint64_t progress_ns; /* when the step began that last moved something for it */
 	struct fid_receipt last;
@@ -109,5 +110,27 @@ uint64_t fan_wanted_bytes(const struct fan_scene *scene);
 
 /* Checks that it may have ended as it did, salvages, and frees it. */
 void fan_end(struct fan_scene *scene);
+
+/* ---- Between fan_scene.c and fan_end.c -------------------------------------------------- */
+
+#define FAN_EXPECT(condition, ...)                         \
+	do {                                               \
+		if (!(condition))                          \
+			sim_fail(scene->sim, __VA_ARGS__); \
+	} while (0)
+
+/* Whether it is bytes_max that ends it. */
+bool fan_is_limited(const struct fan_scene *scene);
+
+unsigned fan_dead_legs(const struct fan_scene *scene);
+
+/*
+ * Takes all receipts. Returns whether anything moved; what moved for a sink in a step that
+ * began at began_ns is remembered.
+ */
+bool fan_take_receipts(struct fan_scene *scene, uint64_t began_ns);
+
+/* The receipts against each other and against what the kernel saw. */
+void fan_check_account(struct fan_scene *scene);
 
 #endif

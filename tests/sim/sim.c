@@ -66,6 +66,11 @@ void sim_fail(struct sim *sim, const char *format, ...)
 	test_note("the simulated kernel \"%s\" with seed %llu, at call %llu:",
 		  sim->world.name ? sim->world.name : "stock", (unsigned long long)sim->seed,
 		  (unsigned long long)sim->calls);
+	if (sim->fail_call)
+		test_note("after call %llu, %s on descriptors %d and %d, failed with %s%s:",
+			  (unsigned long long)sim->fail_at, sim_call_name(sim->fail_call),
+			  sim->fail_fd[0], sim->fail_fd[1], fid_error_name(sim->fail_error),
+			  sim->fail_sticky ? " and so from then on" : "");
 	test_fail(__FILE__, __LINE__, "%s", sim->failure);
 }
 

@@ -151,8 +151,8 @@ struct sim_peer {
 	uint64_t bytes_left; /* before it ends */
 	uint32_t bytes_max;  /* of one action */
 	uint32_t delay_ns;   /* at most, between two actions */
-	uint32_t lends;      /* of a producer into a pipe: the descriptor of a regular file whose
-			      * pages it gives, as vmsplice and splice do; 0: it writes */
+	uint32_t lends; /* of a producer into a pipe: the descriptor of a regular file whose
+			 * pages it gives, as vmsplice and splice do; 0: it writes */
 };
 
 /* What a sink must receive. */
