@@ -3,6 +3,7 @@
  * The real kernel. This is the only file that names a system call or reads errno.
  */
 #include "kernel/kernel.h"
+#include "kernel/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +37,13 @@ static int64_t checked(int64_t result)
 {
 	return result < 0 ? -errno : result;
 }
+
+#ifdef FID_SYSCALL_BY_LIBC
+long fid_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+	return (long)checked(syscall(number, a, b, c, d, e, f));
+}
+#endif
 
 static ssize_t linux_read(struct fid_kernel *kernel, int fd, void *to, size_t bytes,
 			  int64_t offset)
@@ -116,20 +124,19 @@ static ssize_t linux_write(struct fid_kernel *kernel, int fd, const void *from, 
 static ssize_t linux_splice(struct fid_kernel *kernel, int source, int64_t *source_offset,
 			    int sink, int64_t *sink_offset, size_t bytes, unsigned flags)
 {
-	return checked(
-		syscall(SYS_splice, source, source_offset, sink, sink_offset, bytes, flags));
+	return fid_now_splice(source, source_offset, sink, sink_offset, bytes, flags);
 }
 
 static ssize_t linux_tee(struct fid_kernel *kernel, int source, int sink, size_t bytes,
 			 unsigned flags)
 {
-	return checked(syscall(SYS_tee, source, sink, bytes, flags));
+	return fid_now_tee(source, sink, bytes, flags);
 }
 
 static ssize_t linux_vmsplice(struct fid_kernel *kernel, int fd, const struct iovec *segments,
 			      size_t count, unsigned flags)
 {
-	return checked(syscall(SYS_vmsplice, fd, segments, count, flags));
+	return fid_now_vmsplice(fd, segments, count, flags);
 }
 
 static ssize_t linux_sendfile(struct fid_kernel *kernel, int source, int64_t *source_offset,

@@ -4,6 +4,7 @@
  * more than the bare call; what it refuses is done by a stand-in, and a 0 is doubted.
  */
 #include "pipe/calls.h"
+#include "kernel/syscall.h"
 #include "pipe/stand_in.h"
 
 #include <errno.h>
@@ -131,6 +132,23 @@ static ssize_t after_fault(struct fid_kernel *kernel, int source, int sink, size
 	return moved;
 }
 
+/* The kernel's call has returned moved, which is no number of bytes. */
+static ssize_t settle_splice(struct fid_kernel *kernel, struct fid_pool *pool, int source,
+			     int64_t *source_offset, int sink, int64_t *sink_offset,
+			     size_t bytes, unsigned flags, ssize_t moved,
+			     struct fid_quiet *quiet)
+{
+	if (fid_call_is_refused(moved))
+		moved = fid_stand_in_splice(kernel, pool, source, source_offset, sink,
+					    sink_offset, bytes, flags, moved, quiet);
+	else if (moved == -EFAULT && !source_offset && !sink_offset)
+		moved = after_fault(kernel, source, sink, bytes, flags, quiet);
+	if (moved == 0 && bytes > 0)
+		moved = after_zero(kernel, pool, source, source_offset, sink, sink_offset,
+				   bytes, flags, quiet);
+	return moved;
+}
+
 ssize_t fid_splice_on(struct fid_kernel *kernel, struct fid_pool *pool, int source,
 		      int64_t *source_offset, int sink, int64_t *sink_offset, size_t bytes,
 		      unsigned flags)
@@ -146,25 +164,50 @@ ssize_t fid_splice_on(struct fid_kernel *kernel, struct fid_pool *pool, int sour
 	if (flags & FID_NOSIGNAL)
 		fid_quiet_hold(kernel, &quiet);
 	flags &= ~FID_NOSIGNAL;
-	moved = splice_once(kernel, pool, source, source_offset, sink, sink_offset, bytes,
-			    flags, &quiet);
-	if (moved == -EFAULT && !source_offset && !sink_offset)
-		moved = after_fault(kernel, source, sink, bytes, flags, &quiet);
-	if (moved == 0 && bytes > 0)
-		moved = after_zero(kernel, pool, source, source_offset, sink, sink_offset,
-				   bytes, flags, &quiet);
+	moved = kernel->splice(kernel, source, source_offset, sink, sink_offset, bytes, flags);
+	fid_quiet_note(&quiet, moved, bytes);
+	if (moved <= 0)
+		moved = settle_splice(kernel, pool, source, source_offset, sink, sink_offset,
+				      bytes, flags, moved, &quiet);
 	fid_quiet_release(kernel, &quiet);
 	return moved;
 }
 
+/* What is usual takes the shortest way: see kernel/syscall.h. */
 ssize_t fid_splice(int source, int64_t *source_offset, int sink, int64_t *sink_offset,
 		   size_t bytes, unsigned flags)
 {
-	return fid_splice_on(fid_linux(), NULL, source, source_offset, sink, sink_offset, bytes,
-			     flags);
+	struct fid_quiet loud = {.raised = false};
+	ssize_t moved;
+
+	if (bytes > FID_SPLICE_BYTES_SAFE || flags & FID_NOSIGNAL)
+		return fid_splice_on(fid_linux(), NULL, source, source_offset, sink,
+				     sink_offset, bytes, flags);
+	moved = fid_now_splice(source, source_offset, sink, sink_offset, bytes, flags);
+	if (moved > 0)
+		return moved;
+	return settle_splice(fid_linux(), NULL, source, source_offset, sink, sink_offset, bytes,
+			     flags, moved, &loud);
 }
 
 /* ---- tee ---- */
+
+/* The kernel's call has returned 0. */
+static ssize_t settle_tee(struct fid_kernel *kernel, int source, int sink, size_t bytes,
+			  unsigned flags, struct fid_quiet *quiet)
+{
+	ssize_t given = 0;
+
+	for (int doubts = 0; given == 0 && bytes > 0 && doubts < DOUBTS_MAX; doubts++) {
+		int again = doubt_end_of_pipe(kernel, source, sink, flags);
+
+		if (again <= 0)
+			return again;
+		given = kernel->tee(kernel, source, sink, bytes, flags);
+		fid_quiet_note(quiet, given, bytes);
+	}
+	return given;
+}
 
 ssize_t fid_tee_on(struct fid_kernel *kernel, int source, int sink, size_t bytes,
 		   unsigned flags)
@@ -178,23 +221,24 @@ ssize_t fid_tee_on(struct fid_kernel *kernel, int source, int sink, size_t bytes
 		fid_quiet_hold(kernel, &quiet);
 	flags &= ~FID_NOSIGNAL;
 	given = kernel->tee(kernel, source, sink, bytes, flags);
-	for (int doubts = 0; given == 0 && bytes > 0 && doubts < DOUBTS_MAX; doubts++) {
-		int again = doubt_end_of_pipe(kernel, source, sink, flags);
-
-		if (again <= 0) {
-			given = again;
-			break;
-		}
-		given = kernel->tee(kernel, source, sink, bytes, flags);
-	}
 	fid_quiet_note(&quiet, given, bytes);
+	if (given == 0)
+		given = settle_tee(kernel, source, sink, bytes, flags, &quiet);
 	fid_quiet_release(kernel, &quiet);
 	return given;
 }
 
 ssize_t fid_tee(int source, int sink, size_t bytes, unsigned flags)
 {
-	return fid_tee_on(fid_linux(), source, sink, bytes, flags);
+	struct fid_quiet loud = {.raised = false};
+	ssize_t given;
+
+	if (bytes > FID_TRANSFER_MAX || flags & FID_NOSIGNAL)
+		return fid_tee_on(fid_linux(), source, sink, bytes, flags);
+	given = fid_now_tee(source, sink, bytes, flags);
+	if (given != 0)
+		return given;
+	return settle_tee(fid_linux(), source, sink, bytes, flags, &loud);
 }
 
 /* ---- vmsplice ---- */
@@ -282,5 +326,14 @@ ssize_t fid_vmsplice_on(struct fid_kernel *kernel, int pipe, const struct iovec 
 
 ssize_t fid_vmsplice(int pipe, const struct iovec *segments, size_t count, unsigned flags)
 {
-	return fid_vmsplice_on(fid_linux(), pipe, segments, count, flags);
+	struct fid_quiet loud = {.raised = false};
+	ssize_t moved;
+
+	if (count > SEGMENTS_MAX || flags & FID_NOSIGNAL)
+		return fid_vmsplice_on(fid_linux(), pipe, segments, count, flags);
+	moved = fid_now_vmsplice(pipe, segments, count, flags);
+	if (!fid_call_is_refused(moved))
+		return moved;
+	/* Nothing has moved: the rest of the way begins with the same call. */
+	return vmsplice_once(fid_linux(), pipe, segments, count, flags, &loud);
 }

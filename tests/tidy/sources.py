@@ -16,6 +16,10 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">]+)[">]', re.MULTIL
 OURS = re.compile(r'(^|/)(fid|options)\.h$|^(%s)/' % '|'.join(FOLDERS[1:]))
 
 
+# Who may make a system call by the processor's instruction, which no symbol shows.
+SYSTEM_CALLS = ('lib/kernel/linux.c', 'lib/pipe/calls.c')
+
+
 def includes(path):
     return INCLUDE.findall(tap.read(path))
 
@@ -38,6 +42,8 @@ def library_complaints(paths):
                     yield f'{path}: <{name}> is ours: it is included with quotes'
                 continue
             folder = os.path.dirname(name)
+            if name == 'kernel/syscall.h' and path not in SYSTEM_CALLS:
+                yield f'{path}: "{name}" makes system calls, past the kernel\'s table'
             if not os.path.exists(os.path.join(tap.ROOT, 'lib', name)):
                 yield f'{path}: "{name}" is not written from lib/ on'
             elif folder not in FOLDERS or FOLDERS.index(folder) > FOLDERS.index(own):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Only lib/kernel/linux.c talks to the operating system.
+"""Only lib/kernel/linux.c talks to the operating system, but for what sources.py lets be.
 
     symbols.py NM LIBRARY
 
