@@ -99,6 +99,14 @@ static inline bool fan_is_live(const struct fan_sink *sink)
 	return !sink->flow->ended;
 }
 
+/* ---- fan.c ---- */
+
+/* Before the first round. Returns 0 or -errno. */
+int fid_fan_start(struct fid_fan *fan);
+
+/* Brings the fan's own receipt up to date. */
+void fid_fan_account(struct fid_fan *fan);
+
 /* ---- feed.c: from the source into the sinks ---- */
 
 /* Each returns whether anything moved. */
