@@ -668,7 +668,7 @@ struct fid_fan_options {
 	struct fid_pool *pool;  /* borrowed until the fan is freed; NULL: one of the process */
 };
 
-/* What to do about a sink that the others have to wait for. */
+/* What to do about a sink that does not take what there is, when all else is done. */
 enum fid_slow {
 	FID_SLOW_WAIT = 0, /* all go at its pace */
 	FID_SLOW_DROP,     /* it ends with -ETIMEDOUT when it took nothing for stall_ms */

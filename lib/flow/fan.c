@@ -191,6 +191,8 @@ static int start_filler(struct fid_fan *fan)
 
 	if (got < 0)
 		return got;
+	fan->receipt.pipe_bytes = fan->pipe.capacity;
+	fan->receipt.pipe_bytes_asked = fan->pipe_bytes;
 	if (fan->source_at >= 0) {
 		options.flags |= FID_SOURCE_OFFSET;
 		options.source_offset = (uint64_t)fan->source_at;
@@ -288,7 +290,6 @@ const struct fid_receipt *fid_fan_receipt(struct fid_fan *fan)
 	if (!fan->ended)
 		fid_fan_account(fan);
 	receipt->route = fan->copying ? FID_READ_WRITE : FID_TEE;
-	receipt->pipe_bytes = fan->filler ? fan->pipe.capacity : 0;
 	if (fan->copying)
 		receipt->reason = "a copy for each sink";
 	else if (fan->input == INPUT_TEE)

@@ -52,21 +52,30 @@ static void release_signals(struct fid_fan *fan)
 
 /* ---- Rounds ---- */
 
-/* What was lent to a sink that has ended stays its own: the window is used again. */
-static void keep_lent(struct fid_fan *fan, struct fid_flow *flow)
+/*
+ * What was lent to a sink that has ended stays its own: the window is used again. Without
+ * memory for that it was never given to it.
+ */
+static void keep_lent(struct fid_fan *fan, struct fan_sink *sink, struct fid_flow *flow)
 {
+	size_t bytes = flow->buffer_held;
 	unsigned char *copy;
 
-	if (!flow->buffer_is_lent || !flow->buffer_held)
+	if (!flow->buffer_is_lent || bytes == 0)
 		return;
 	copy = fid_pool_buffer_take(fan->pool);
-	if (copy)
-		memcpy(copy, flow->buffer + flow->buffer_at, flow->buffer_held);
-	else
-		flow->buffer_held = 0; /* it cannot be salvaged, and the account still tells */
+	if (copy) {
+		memcpy(copy, flow->buffer + flow->buffer_at, bytes);
+	} else {
+		flow->buffer_held = 0;
+		flow->receipt.bytes_in -= bytes;
+		flow->receipt.bytes_held -= bytes;
+		sink->fed -= bytes;
+	}
 	flow->buffer = copy;
 	flow->buffer_at = 0;
 	flow->buffer_is_lent = false;
+	fid_flow_assert_account(flow);
 }
 
 static void notice_end(struct fid_fan *fan, struct fan_sink *sink)
@@ -75,9 +84,9 @@ static void notice_end(struct fid_fan *fan, struct fan_sink *sink)
 		return;
 	sink->told = true;
 	fan->live--;
-	keep_lent(fan, sink->flow);
+	keep_lent(fan, sink, sink->flow);
 	if (sink->spill)
-		keep_lent(fan, sink->spill->in);
+		keep_lent(fan, sink, sink->spill->in);
 	if (!sink->flow->pipe.held)
 		fid_pool_pipe_give(fan->pool, &sink->flow->pipe);
 }

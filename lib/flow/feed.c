@@ -18,6 +18,9 @@
 /* A tee of more would make one step long: fs/splice.c copies a reference a page. */
 enum { GIVE_BYTES = 8 << 20 };
 
+/* What is read and forgotten at once where there is no buffer. */
+enum { THROW_BYTES = 4 << 10 };
+
 uint64_t fid_fan_lowest(const struct fid_fan *fan, uint64_t otherwise)
 {
 	uint64_t lowest = otherwise;
@@ -169,7 +172,7 @@ static bool fill_window(struct fid_fan *fan)
 	int64_t at = fan->input == INPUT_READ ? fan->source_at : FID_OWN_OFFSET;
 	ssize_t got;
 
-	if (fan->total <= fan->window_at + fan->window_bytes && fan->input != INPUT_PIPE)
+	if (fan->total <= fan->window_at + fan->window_bytes)
 		return false;
 	if (!window_is_done(fan))
 		return false;
@@ -317,11 +320,12 @@ static bool judge(struct fid_fan *fan, struct fan_sink *sink, ssize_t result,
 static size_t share_of(struct fid_fan *fan, struct fan_sink *sink, uint64_t bytes)
 {
 	uint64_t end = fan->bytes_max < fan->total ? fan->bytes_max : fan->total;
+	uint64_t share = bytes < GIVE_BYTES ? bytes : GIVE_BYTES;
 
-	bytes = at_most(bytes, end - sink->fed);
+	share = at_most(end - sink->fed, share);
 	if (sink->spill && sink->spill->active)
-		bytes = at_most(bytes, fid_spill_room(sink->spill));
-	return at_most(bytes, GIVE_BYTES);
+		share = at_most(fid_spill_room(sink->spill), share);
+	return (size_t)share;
 }
 
 static bool give(struct fid_fan *fan, struct fan_sink *sink, uint64_t bytes, bool consume)
@@ -357,20 +361,20 @@ static bool give(struct fid_fan *fan, struct fan_sink *sink, uint64_t bytes, boo
 /* Every sink is past these bytes, and nobody took them. */
 static bool throw_away(struct fid_fan *fan, uint64_t bytes)
 {
+	unsigned char few[THROW_BYTES];
 	ssize_t got;
 
-	if (!take_window(fan)) {
-		fan->head = fan->total;
-		return true;
-	}
-	got = fan->kernel->read(fan->kernel, window_pipe(fan), fan->window,
-				at_most(bytes, FID_BUFFER_BYTES), FID_OWN_OFFSET);
+	if (!fan->window)
+		fan->window = fid_pool_buffer_take(fan->pool);
+	got = fan->kernel->read(fan->kernel, window_pipe(fan), fan->window ? fan->window : few,
+				at_most(bytes, fan->window ? FID_BUFFER_BYTES : sizeof(few)),
+				FID_OWN_OFFSET);
 	if (got == -EINTR)
 		return true;
 	if (got <= 0) {
 		/* Somebody else has read the source. Nothing more can be thrown away. */
 		window_failed(fan, got < 0 ? (int)got : -EIO);
-		fan->head = fan->total;
+		fan->total = fan->head;
 		return true;
 	}
 	fan->head += (uint64_t)got;

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -585,31 +586,55 @@ int64_t fid_copy(int source, int sink, const struct fid_options *options,
 
 /* ---- Ending ---- */
 
-ssize_t fid_flow_salvage(struct fid_flow *flow, void *buffer, size_t capacity)
+static size_t salvage_buffer(struct fid_flow *flow, unsigned char *to, size_t capacity)
+{
+	size_t bytes = flow->buffer_held < capacity ? flow->buffer_held : capacity;
+
+	if (bytes == 0)
+		return 0;
+	memcpy(to, flow->buffer + flow->buffer_at, bytes);
+	flow->buffer_at += bytes;
+	flow->buffer_held -= bytes;
+	fid_flow_end_loan(flow);
+	return bytes;
+}
+
+/*
+ * From the private pipe into the buffer, or straight to the caller where there is room for any
+ * packet: of a packet that is read in part the rest is lost (pipe(2), O_DIRECT), and a pipe
+ * keeps the packets of the pipe that it was filled from.
+ */
+static ssize_t salvage_pipe(struct fid_flow *flow, unsigned char *to, size_t capacity)
 {
 	struct fid_kernel *kernel = flow->kernel;
+	bool straight = capacity >= PIPE_BUF || !fid_flow_take_buffer(flow);
+	size_t room = straight ? capacity : fid_flow_buffer_bytes(flow);
+	ssize_t got;
+
+	do
+		got = kernel->read(kernel, flow->pipe.read_end, straight ? to : flow->buffer,
+				   at_most(flow->pipe.held, room), FID_OWN_OFFSET);
+	while (got == -EINTR);
+	if (got <= 0)
+		return got;
+	flow->pipe.held -= (size_t)got;
+	if (straight)
+		return got;
+	flow->buffer_at = 0;
+	flow->buffer_held = (size_t)got;
+	return (ssize_t)salvage_buffer(flow, to, capacity);
+}
+
+ssize_t fid_flow_salvage(struct fid_flow *flow, void *buffer, size_t capacity)
+{
 	unsigned char *to = buffer;
-	size_t taken = flow->buffer_held < capacity ? flow->buffer_held : capacity;
+	size_t taken = salvage_buffer(flow, to, capacity);
 	ssize_t got = 0;
 
-	if (taken) {
-		memcpy(to, flow->buffer + flow->buffer_at, taken);
-		flow->buffer_at += taken;
-		flow->buffer_held -= taken;
-		fid_flow_end_loan(flow);
-	}
 	while (taken < capacity && flow->pipe.held) {
-		size_t want = capacity - taken;
-
-		if (want > flow->pipe.held)
-			want = flow->pipe.held;
-		got = kernel->read(kernel, flow->pipe.read_end, to + taken, want,
-				   FID_OWN_OFFSET);
-		if (got == -EINTR)
-			continue;
+		got = salvage_pipe(flow, to + taken, capacity - taken);
 		if (got <= 0)
 			break;
-		flow->pipe.held -= (size_t)got;
 		taken += (size_t)got;
 	}
 	flow->receipt.bytes_held -= taken;

@@ -343,7 +343,7 @@ static int linux_slab_is_huge(struct fid_kernel *kernel, void *slab)
 	bytes[FID_SLAB_BYTES / 2] = 0;
 	if (getrusage(RUSAGE_THREAD, &after) < 0)
 		return 0;
-	return after.ru_minflt - before.ru_minflt <= 1;
+	return after.ru_minflt - before.ru_minflt == 1;
 }
 
 static int linux_memory_file(struct fid_kernel *kernel, size_t bytes)

@@ -130,6 +130,7 @@ static int take_slab(struct fid_memory *memory)
 			memory->is_huge = kernel->slab_is_huge(kernel, memory->slab) == 1;
 			return 0;
 		}
+		memory->references = false;
 		memory->why_copy = "a copy, since there is no memory for slabs";
 	}
 	memory->slab = fid_pool_buffer_take(memory->pool);

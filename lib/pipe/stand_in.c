@@ -191,63 +191,95 @@ static void drop(struct fid_kernel *kernel, int source, unsigned char *buffer, s
 
 /* ---- From a pipe ---- */
 
+/*
+ * Reads all that a pipe of our own holds; it is as much as was given to it. -EMSGSIZE: it
+ * comes out as packets (pipe(2), O_DIRECT), which nobody can tell at the read end before: of a
+ * packet that is read in part the rest is lost, and to take less away than a packet would lose
+ * bytes of the source. So the first byte is read alone.
+ */
+static ssize_t read_all(struct fid_kernel *kernel, struct fid_pipe *pipe, unsigned char *to)
+{
+	size_t bytes = pipe->held;
+	size_t total = 0;
+
+	while (total < bytes && fid_wait_for(kernel, pipe->read_end, POLLIN, false) > 0) {
+		ssize_t got = kernel->read(kernel, pipe->read_end, to + total,
+					   total ? bytes - total : 1, FID_OWN_OFFSET);
+
+		if (got == -EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		total += (size_t)got;
+	}
+	pipe->held -= total;
+	pipe->doubtful |= pipe->held > 0;
+	return pipe->held > 0 ? -EMSGSIZE : (ssize_t)total;
+}
+
+/*
+ * Looks at what the source has, at most bytes, through a pipe of our own. Returns how much,
+ * what tee says, or the refusal where that cannot be had.
+ */
+static ssize_t look_into(const struct fid_splice_pair *pair, struct fid_pool *pool,
+			 unsigned char *buffer, size_t bytes, ssize_t refusal)
+{
+	struct fid_pipe look = FID_PIPE_NONE;
+	ssize_t got = fid_pool_pipe_take(pool, LOOK_BYTES, &look);
+
+	if (got < 0)
+		return refusal;
+	got = pair->kernel->tee(pair->kernel, pair->source.fd, look.write_end,
+				bytes < LOOK_BYTES ? bytes : LOOK_BYTES, pair->flags);
+	if (fid_call_is_refused(got))
+		got = refusal;
+	if (got > 0) {
+		look.held = (size_t)got;
+		got = read_all(pair->kernel, &look, buffer);
+	}
+	fid_pool_pipe_give(pool, &look);
+	return got;
+}
+
+/* Whether what comes first in the source are packets, as far as a look can be had. */
+static bool gives_packets(const struct fid_splice_pair *pair, struct fid_pool *pool,
+			  unsigned char *buffer, size_t bytes)
+{
+	struct fid_splice_pair glance = *pair;
+
+	glance.flags |= SPLICE_F_NONBLOCK;
+	return look_into(&glance, pool, buffer, bytes < PIPE_BUF ? bytes : PIPE_BUF, -ENOMEM) ==
+	       -EMSGSIZE;
+}
+
 /* Gives the sink references with tee and then takes as much away: by reference still. */
-static ssize_t pipe_to_pipe(const struct fid_splice_pair *pair, unsigned char *buffer,
-			    size_t bytes, ssize_t refusal)
+static ssize_t pipe_to_pipe(const struct fid_splice_pair *pair, struct fid_pool *pool,
+			    unsigned char *buffer, size_t bytes, ssize_t refusal)
 {
 	struct fid_kernel *kernel = pair->kernel;
-	ssize_t given = kernel->tee(kernel, pair->source.fd, pair->sink.fd, bytes, pair->flags);
+	ssize_t given;
 
+	if (gives_packets(pair, pool, buffer, bytes))
+		return refusal;
+	given = kernel->tee(kernel, pair->source.fd, pair->sink.fd, bytes, pair->flags);
 	fid_quiet_note(pair->quiet, given, bytes);
 	if (given > 0)
 		drop(kernel, pair->source.fd, buffer, (size_t)given);
 	return fid_call_is_refused(given) ? refusal : given;
 }
 
-/* Reads all that a pipe of our own holds; it is as much as was given to it. */
-static ssize_t read_all(struct fid_kernel *kernel, struct fid_pipe *pipe, unsigned char *to)
-{
-	size_t total = 0;
-
-	while (pipe->held > 0) {
-		ssize_t got = kernel->read(kernel, pipe->read_end, to + total, pipe->held,
-					   FID_OWN_OFFSET);
-
-		if (got == -EINTR)
-			continue;
-		if (got <= 0) {
-			pipe->doubtful = true;
-			return got < 0 ? got : -EIO;
-		}
-		pipe->held -= (size_t)got;
-		total += (size_t)got;
-	}
-	return (ssize_t)total;
-}
-
 /* Looks into the source with tee, writes, and takes away what was written. */
 static ssize_t pipe_to_other(const struct fid_splice_pair *pair, struct fid_pool *pool,
 			     unsigned char *buffer, size_t bytes, ssize_t refusal)
 {
-	struct fid_kernel *kernel = pair->kernel;
-	struct fid_pipe look = FID_PIPE_NONE;
-	ssize_t moved = fid_pool_pipe_take(pool, LOOK_BYTES, &look);
+	ssize_t moved = look_into(pair, pool, buffer, bytes, refusal);
 
-	if (moved < 0)
+	if (moved == -EMSGSIZE)
 		return refusal;
-	moved = kernel->tee(kernel, pair->source.fd, look.write_end,
-			    bytes < LOOK_BYTES ? bytes : LOOK_BYTES, pair->flags);
-	if (fid_call_is_refused(moved))
-		moved = refusal;
-	if (moved > 0) {
-		look.held = (size_t)moved;
-		moved = read_all(kernel, &look, buffer);
-	}
-	fid_pool_pipe_give(pool, &look);
 	if (moved > 0)
 		moved = fid_splice_write(pair, buffer, (size_t)moved);
 	if (moved > 0)
-		drop(kernel, pair->source.fd, buffer, (size_t)moved);
+		drop(pair->kernel, pair->source.fd, buffer, (size_t)moved);
 	return moved;
 }
 
@@ -358,9 +390,6 @@ ssize_t fid_stand_in_splice(struct fid_kernel *kernel, struct fid_pool *pool, in
 				   quiet, &pair);
 	if (moved < 0)
 		return moved;
-	/* Of a packet that is not read whole the rest is lost: pipe(2), O_DIRECT. */
-	if (pair.source.is_pipe && pair.source.status & O_DIRECT)
-		return refusal;
 	/* A datagram socket would send and receive other messages than with splice. */
 	if ((S_ISSOCK(pair.source.mode) && !pair.source.is_stream) ||
 	    (S_ISSOCK(pair.sink.mode) && !pair.sink.is_stream))
@@ -371,7 +400,7 @@ ssize_t fid_stand_in_splice(struct fid_kernel *kernel, struct fid_pool *pool, in
 	if (!buffer)
 		return -ENOMEM;
 	if (pair.source.is_pipe && pair.sink.is_pipe)
-		moved = pipe_to_pipe(&pair, buffer, bytes, refusal);
+		moved = pipe_to_pipe(&pair, pool, buffer, bytes, refusal);
 	else if (pair.source.is_pipe)
 		moved = pipe_to_other(&pair, pool, buffer, bytes, refusal);
 	else

@@ -204,3 +204,41 @@ TEST(five_gib_pass_through_a_pipe_and_are_counted)
 {
 	in_child(30, whole, NULL);
 }
+
+/* A limit that is no number of 32 bits, and a source that ends long before it. */
+static void limited_fan(void *argument)
+{
+	static const uint64_t limits[] = {4 * GIB, 4 * GIB + 1, 4 * GIB + 100000, 8 * GIB,
+					  UINT64_MAX - 1};
+
+	(void)argument;
+	content_fill(wanted, sizeof(wanted), test_seed());
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		struct fid_fan_options options = {.size = sizeof(options),
+						  .bytes_max = limits[i],
+						  .routes = i & 1 ? FID_ROUTE(FID_READ_WRITE)
+								  : 0};
+		struct end source, sinks[2];
+		struct fid_fan *fan = NULL;
+
+		doing("a fan with a limit of %llu bytes", (unsigned long long)limits[i]);
+		end_open_source(&source, END_PIPE, wanted, RANGE, false);
+		CHECK_EQUAL(fid_fan_new(&fan, source.fd, &options), 0);
+		for (int k = 0; k < 2; k++) {
+			end_open_sink(&sinks[k], k ? END_UNIX : END_PIPE, wanted, RANGE, false);
+			CHECK_EQUAL(fid_fan_add(fan, sinks[k].fd, NULL), k);
+		}
+		CHECK_EQUAL(fid_fan_run(fan, -1), 0);
+		CHECK_EQUAL(fid_fan_receipt(fan)->bytes_in, RANGE);
+		fid_fan_free(fan);
+		for (int k = 0; k < 2; k++)
+			CHECK_EQUAL(end_close_sink(&sinks[k], wanted, RANGE, RANGE), RANGE);
+		end_close_source(&source);
+	}
+}
+
+TEST(a_limit_of_4_gib_and_more_does_not_stop_a_fan)
+{
+	test_seed();
+	in_child(10, limited_fan, NULL);
+}

@@ -17,6 +17,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { BYTES = (3 << 20) + 4321, SLAB = 2 << 20 };
@@ -264,6 +265,113 @@ TEST(a_constant_may_be_sent_again)
 {
 	test_seed();
 	in_child(5, sent_often, NULL);
+}
+
+/* ---- What is mapped ---- */
+
+/* Whether the page is there, asked without touching it. */
+static bool is_mapped(const void *page)
+{
+	int fds[2];
+	bool there;
+
+	CHECK(pipe2(fds, O_CLOEXEC) == 0);
+	there = write(fds[1], page, 1) == 1;
+	close(fds[0]);
+	close(fds[1]);
+	return there;
+}
+
+static void freed_in_child(void *argument)
+{
+	struct fid_memory_options options = {.size = sizeof(options), .mode = FID_MEMORY_CONST};
+	struct fid_memory *memory = NULL;
+	void *room = NULL;
+	pid_t child;
+	int status;
+
+	(void)argument;
+	CHECK_EQUAL(fid_memory_new(&memory, -1, &options), 0);
+	CHECK(fid_memory_reserve(memory, 1, &room) >= 1);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		/* It is not there in a child, which may have something else there. */
+		void *own = mmap(room, 4096, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+		CHECK(own == room);
+		memset(own, 'x', 4096);
+		CHECK(fid_memory_free(memory) == NULL);
+		if (!is_mapped(own))
+			FAIL("the child's own memory is gone");
+		_exit(0);
+	}
+	status = reap(child);
+	/* It has left its sentence for the test. */
+	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+		_exit(WEXITSTATUS(status));
+	CHECK_EQUAL(status, 0);
+	memcpy(room, "abc", 3);
+	CHECK_EQUAL(fid_memory_commit(memory, 3), 0);
+	CHECK_EQUAL(fid_memory_seal(memory), 0);
+	CHECK(fid_memory_free(memory) == NULL);
+}
+
+TEST(a_child_that_frees_a_constant_keeps_the_memory_that_it_has_at_that_place)
+{
+	in_child(5, freed_in_child, NULL);
+}
+
+static size_t address_space(void)
+{
+	FILE *sizes = fopen("/proc/self/statm", "re");
+	unsigned long pages = 0;
+
+	CHECK(sizes != NULL);
+	CHECK_EQUAL(fscanf(sizes, "%lu", &pages), 1);
+	fclose(sizes);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void make_constants(unsigned count, uint64_t bytes_max)
+{
+	struct fid_memory_options options = {
+		.size = sizeof(options), .mode = FID_MEMORY_CONST, .bytes_max = bytes_max};
+
+	for (unsigned i = 0; i < count; i++) {
+		struct fid_memory *memory = NULL;
+		void *room = NULL;
+
+		CHECK_EQUAL(fid_memory_new(&memory, -1, &options), 0);
+		CHECK(fid_memory_reserve(memory, 5, &room) >= 5);
+		memcpy(room, "hello", 5);
+		CHECK_EQUAL(fid_memory_commit(memory, 5), 0);
+		CHECK_EQUAL(fid_memory_seal(memory), 0);
+		CHECK(fid_memory_free(memory) == NULL);
+	}
+}
+
+static void made_and_freed(void *argument)
+{
+	static const uint64_t sizes[] = {5, 1000, 5000, SLAB - 1, SLAB, SLAB + 1};
+
+	(void)argument;
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t before;
+
+		doing("constants of up to %llu bytes", (unsigned long long)sizes[i]);
+		make_constants(2, sizes[i]);
+		before = address_space();
+		make_constants(32, sizes[i]);
+		/* A byte of each would be enough to keep a huge page of each. */
+		CHECK(address_space() < before + 8 * SLAB);
+	}
+}
+
+TEST(constants_that_are_freed_give_all_their_address_space_back)
+{
+	in_child(5, made_and_freed, NULL);
 }
 
 /* ---- What may be outstanding ---- */

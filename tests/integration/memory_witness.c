@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -537,4 +538,53 @@ TEST(fresh_memory_that_cannot_be_dropped_or_is_not_huge_changes_no_byte)
 
 		in_child(10, trouble, &kind);
 	}
+}
+
+/* Bytes of huge pages in the mapping that an address is in. */
+static unsigned long huge_bytes_at(const void *address)
+{
+	FILE *maps = fopen("/proc/self/smaps", "re");
+	unsigned long begin, end, huge = 0, more;
+	bool is_inside = false;
+	char line[512];
+
+	CHECK(maps != NULL);
+	while (fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx ", &begin, &end) == 2)
+			is_inside = (uintptr_t)address >= begin && (uintptr_t)address < end;
+		else if (is_inside && sscanf(line, "AnonHugePages: %lu kB", &more) == 1)
+			huge += more << 10;
+	}
+	fclose(maps);
+	return huge;
+}
+
+static void locked_after_probe(void *argument)
+{
+	struct fid_memory_options options = {.size = sizeof(options), .mode = FID_MEMORY_FRESH};
+	struct fid_memory *memory = NULL;
+	unsigned long huge;
+	void *room;
+	int fds[2];
+
+	(void)argument;
+	facts_now();
+	lock_memory();
+	CHECK(pipe2(fds, O_CLOEXEC) == 0);
+	CHECK(fcntl(fds[1], F_SETPIPE_SZ, 1 << 20) > 0);
+	CHECK_EQUAL(fid_memory_new(&memory, fds[1], &options), 0);
+	CHECK(fid_memory_reserve(memory, 1 << 16, &room) >= 1 << 16);
+	huge = huge_bytes_at(room);
+	memset(room, 1, 1 << 16);
+	CHECK_EQUAL(fid_memory_commit(memory, 1 << 16), 0);
+	CHECK_EQUAL(fid_memory_run(memory, -1), 0);
+	test_note("%lu bytes of huge pages, %llu bytes by reference", huge,
+		  (unsigned long long)fid_memory_receipt(memory)->by_class[FID_BY_REFERENCE]);
+	CHECK(huge > 0 || fid_memory_receipt(memory)->by_class[FID_BY_REFERENCE] == 0);
+	fid_memory_free(memory);
+}
+
+TEST(fresh_memory_on_locked_small_pages_is_copied)
+{
+	in_child(10, locked_after_probe, NULL);
 }

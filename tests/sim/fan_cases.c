@@ -160,6 +160,21 @@ TEST(a_fan_behind_a_fan_gives_the_same_bytes)
 	scene_free(&first);
 }
 
+TEST(a_fan_that_is_done_still_tells_what_pipe_it_had)
+{
+	struct fan_scene scene = scene_new(NULL);
+
+	give_source(&scene, SIM_REGULAR, BYTES);
+	give_sink(&scene, SIM_FIFO);
+	give_sink(&scene, SIM_TCP);
+	scene.options.pipe_bytes = 128 << 10;
+	CHECK_EQUAL(fan_begin(&scene), 0);
+	CHECK_EQUAL(fan_finish(&scene), 0);
+	CHECK_EQUAL(scene.last.pipe_bytes, 128 << 10);
+	CHECK_EQUAL(scene.last.pipe_bytes_asked, 128 << 10);
+	scene_free(&scene);
+}
+
 /* ---- Sinks that end ---- */
 
 TEST(a_sink_that_dies_ends_alone)
@@ -199,6 +214,60 @@ TEST(a_sink_that_dies_while_the_source_is_idle_is_noticed)
 		CHECK_EQUAL(dies->last.bytes_out, 5000);
 		scene_free(&scene);
 	}
+}
+
+TEST(what_only_a_dead_sink_wanted_is_thrown_away_also_without_memory)
+{
+	for (int no_memory = 0; no_memory < 2; no_memory++) {
+		const struct sim_world world = {.no_memory = no_memory};
+		struct fan_scene scene = scene_new(&world);
+		struct fan_leg *dies;
+
+		give_source(&scene, SIM_FIFO, 60000);
+		give_sink(&scene, SIM_FIFO);
+		give_sink(&scene, SIM_FIFO);
+		dies = give_sink(&scene, SIM_FIFO);
+		/* It stands behind the others, and what it has not had they have. */
+		sim_object(scene.sim, dies->fd)->slots = 2;
+		dies->faults = FAN_FAULT_PEER;
+		ends_at(&scene, dies, 4000, SIM_END_CLOSE);
+		CHECK_EQUAL(fan_begin(&scene), 0);
+		CHECK_EQUAL(fan_finish(&scene), 0);
+		CHECK_EQUAL(dies->last.error, -EPIPE);
+		CHECK_EQUAL(scene.leg[0].last.bytes_out, 60000);
+		CHECK_EQUAL(scene.leg[1].last.bytes_out, 60000);
+		scene_free(&scene);
+	}
+}
+
+TEST(what_a_dead_sink_was_lent_is_exact_also_when_there_is_no_memory_to_keep_it)
+{
+	uint64_t kept = 0;
+
+	for (int i = 0; i < 6; i++) {
+		struct fan_scene scene = scene_new(NULL);
+		struct fan_leg *dies;
+
+		give_source(&scene, SIM_FIFO, BYTES);
+		dies = give_sink(&scene, kinds[i % 3]);
+		give_sink(&scene, SIM_FIFO);
+		dies->faults = FAN_FAULT_PEER;
+		ends_at(&scene, dies, 70000, SIM_END_CLOSE);
+		scene.options.routes = FID_ROUTE(FID_READ_WRITE);
+		CHECK_EQUAL(fan_begin(&scene), 0);
+		while (!dies->last.bytes_held) {
+			fan_step(&scene);
+			fan_wait(&scene);
+		}
+		scene.sim->world.no_memory = i < 3;
+		CHECK_EQUAL(fan_finish(&scene), 0);
+		CHECK_EQUAL(dies->last.error, -EPIPE);
+		CHECK_EQUAL(scene.leg[1].last.bytes_out, BYTES);
+		kept += i < 3 ? 0 : dies->last.bytes_held;
+		fan_salvage_leg(&scene, dies);
+		scene_free(&scene);
+	}
+	CHECK(kept > 0);
 }
 
 TEST(with_fan_stop_the_first_failure_ends_all)
@@ -338,6 +407,31 @@ TEST(a_file_that_is_full_loses_nothing_and_is_named)
 		CHECK_EQUAL(slow->last.demotions, 1);
 		CHECK_EQUAL(slow->last.demotion[0].error, -ENOSPC);
 		scene_free(&scene);
+	}
+}
+
+/* ---- Salvage in the middle ---- */
+
+TEST(a_fan_goes_on_after_all_that_it_held_was_salvaged)
+{
+	static const struct sim_world without_tee = {.name = "tee is EPERM", .tee = -EPERM};
+	static const enum sim_kind sources[] = {SIM_REGULAR, SIM_FIFO, SIM_TCP};
+
+	for (int copies = 0; copies < 2; copies++) {
+		for (int i = 0; i < 9; i++) {
+			struct fan_scene scene = scene_new(copies ? &without_tee : NULL);
+
+			give_source(&scene, sources[i % 3], 2 << 20);
+			give_sink(&scene, kinds[i / 3]);
+			give_sink(&scene, SIM_REGULAR);
+			CHECK_EQUAL(fan_begin(&scene), 0);
+			for (int steps = 0; steps < 3; steps++)
+				fan_step(&scene);
+			CHECK(fan_salvage_midway(&scene));
+			CHECK_EQUAL(fan_finish(&scene), 0);
+			CHECK_EQUAL(scene.last.bytes_out + scene.salvaged, 2 << 20);
+			scene_free(&scene);
+		}
 	}
 }
 

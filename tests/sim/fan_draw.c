@@ -31,6 +31,8 @@ static const struct sim_world worlds[] = {
 	{.name = "the budget of pipes is small", .slots_budget = 48},
 	{.name = "the budget of pipes is a little", .slots_budget = 300},
 	{.name = "pipes of one slot", .pipe_slots = 1, .pipe_grow = -EPERM},
+	{.name = "no memory for buffers", .no_memory = true},
+	{.name = "no memory for buffers, and tee is EPERM", .no_memory = true, .tee = -EPERM},
 	{.name = "gVisor",
 	 .vmsplice = -ENOSYS,
 	 .copy_file_range = -ENOSYS,
@@ -346,6 +348,9 @@ struct fan_scene fan_random_scene(struct sim *sim, struct fid_pool *pool, uint64
 	struct fan_scene scene = fan_scene_new(sim, pool);
 	unsigned legs = (unsigned)below(random, once_in(random, 4) ? FAN_LEGS_MAX : 4);
 
+	/* Whoever has no buffer fails, and nobody else is to blame. */
+	if (sim->world.no_memory)
+		scene.faults |= FAN_FAULT_INJECTED;
 	random_source(&scene, random);
 	random_options(&scene, random);
 	if (once_in(random, 30))

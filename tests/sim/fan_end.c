@@ -59,12 +59,13 @@ static void check_leg_ending(const struct fan_scene *scene, const struct fan_leg
 		return;
 	}
 	if (scene->result == 0)
-		FAN_EXPECT(receipt->bytes_out + receipt->bytes_salvaged ==
+		FAN_EXPECT(receipt->bytes_out + receipt->bytes_salvaged + leg->skipped ==
 				   fan_wanted_bytes(scene),
 			   "done, and sink %d has had %llu of %llu bytes", leg->number,
 			   (ull)receipt->bytes_out, (ull)fan_wanted_bytes(scene));
 	else if (scene->last.error_side == FID_SIDE_SOURCE && !scene->sim->fail_sticky)
-		FAN_EXPECT(receipt->bytes_out + receipt->bytes_salvaged == scene->last.bytes_in,
+		FAN_EXPECT(receipt->bytes_out + receipt->bytes_salvaged + leg->skipped ==
+				   scene->last.bytes_in,
 			   "the source failed after %llu bytes, and sink %d has had %llu",
 			   (ull)scene->last.bytes_in, leg->number, (ull)receipt->bytes_out);
 	else
@@ -166,7 +167,8 @@ static uint64_t salvage(struct fan_scene *scene, int number, uint64_t position, 
 void fan_salvage_leg(struct fan_scene *scene, struct fan_leg *leg)
 {
 	leg->salvaged += salvage(scene, leg->number,
-				 scene->first + leg->last.bytes_out + leg->last.bytes_salvaged,
+				 scene->first + leg->last.bytes_out + leg->last.bytes_salvaged +
+					 leg->skipped,
 				 leg->last.bytes_held);
 	fan_take_receipts(scene, scene->sim->now_ns);
 	fan_check_account(scene);
@@ -182,11 +184,13 @@ static void salvage_fan(struct fan_scene *scene)
 		const struct fan_leg *leg = &scene->leg[i];
 
 		FAN_EXPECT(leg->number < 0 || fan_leg_is_dead(leg) ||
-				   leg->last.bytes_in >= scene->last.bytes_out,
+				   leg->last.bytes_in + leg->skipped >=
+					   scene->last.bytes_out + scene->passed,
 			   "salvage begins at %llu, and sink %d has had %llu bytes",
 			   (ull)scene->last.bytes_out, leg->number, (ull)leg->last.bytes_in);
 	}
-	scene->salvaged += salvage(scene, -1, scene->first + scene->last.bytes_out,
+	scene->salvaged += salvage(scene, -1,
+				   scene->first + scene->last.bytes_out + scene->salvaged,
 				   scene->last.bytes_held);
 	fan_take_receipts(scene, scene->sim->now_ns);
 	fan_check_account(scene);
@@ -205,6 +209,41 @@ static void salvage_all(struct fan_scene *scene)
 			fan_salvage_leg(scene, &scene->leg[i]);
 	if (last)
 		salvage_fan(scene);
+}
+
+/* What comes next for the sink is what neither it nor the fan, up to position, has had. */
+static void jump(struct fan_scene *scene, struct fan_leg *leg, uint64_t position)
+{
+	struct sim_oracle *oracle = &sim_far(scene->sim, leg->fd)->oracle;
+	uint64_t had = leg->last.bytes_in + leg->skipped;
+	uint64_t missing;
+
+	if (had < position) {
+		leg->skipped += position - had;
+		had = position;
+	}
+	missing = scene->first + had - oracle->accepted;
+	oracle->first += missing;
+	oracle->accepted += missing;
+	oracle->drained = oracle->accepted;
+}
+
+bool fan_salvage_midway(struct fan_scene *scene)
+{
+	for (unsigned i = 0; i < scene->legs; i++)
+		if (scene->leg[i].number < 0 ||
+		    scene->leg[i].faults & (FAN_FAULT_STUCK | FAN_FAULT_SPILL))
+			return false;
+	salvage_all(scene);
+	/* Nothing of what was delivered is still to be read when the positions jump. */
+	sim_settle(scene->sim);
+	for (unsigned i = 0; i < scene->legs; i++)
+		if (!fan_leg_is_dead(&scene->leg[i]))
+			jump(scene, &scene->leg[i], scene->last.bytes_in);
+	scene->passed = scene->salvaged;
+	scene->overwrites = false;
+	scene->result = FID_MORE;
+	return true;
 }
 
 static void check_settled(struct fan_scene *scene)

@@ -150,7 +150,8 @@ static void check_leg(const struct fan_scene *scene, const struct fan_leg *leg)
 		   (ull)receipt->bytes_out, (ull)sim_received(scene->sim, leg->fd));
 	check_offset(scene, leg);
 	if (!fan_leg_is_dead(leg))
-		FAN_EXPECT(scene->last.bytes_out <= receipt->bytes_in,
+		FAN_EXPECT(scene->last.bytes_out + scene->passed <=
+				   receipt->bytes_in + leg->skipped,
 			   "%llu bytes are given to every sink, and sink %d lives and has %llu",
 			   (ull)scene->last.bytes_out, leg->number, (ull)receipt->bytes_in);
 }
@@ -397,9 +398,14 @@ static void after(struct fan_scene *scene, int result, uint64_t eintrs, uint64_t
 	FAN_EXPECT(!sim->sigpipe_held, "SIGPIPE is held back between two calls");
 	fan_check_account(scene);
 	check_drops(scene);
-	scene->eintrs_sim += sim->eintrs - eintrs;
 	scene->eintrs += result == -EINTR;
 	FAN_EXPECT(result != -EINTR || is_interruptible, "-EINTR without FID_INTERRUPTIBLE");
+	/* A terminal's write may sleep in a step, and is made again. */
+	FAN_EXPECT(!is_interruptible || may_sleep(scene) ||
+			   scene->faults & FAN_FAULT_INJECTED ||
+			   sim->eintrs - eintrs == (result == -EINTR),
+		   "%llu calls were interrupted, and it returns %d",
+		   (ull)(sim->eintrs - eintrs), result);
 	if (moved || sim->sleeps != scene->sleeps || result == -EINTR || result == -ETIMEDOUT)
 		scene->idle_steps = 0;
 	else

@@ -36,6 +36,7 @@ struct fan_leg {
 	uint64_t start;
 	uint64_t junk; /* what was in its file before */
 	uint64_t salvaged;
+	uint64_t skipped; /* bytes that were salvaged of the fan before this sink had them */
 	uint64_t progress_ns; /* when the step began that last moved something for it */
 	struct fid_receipt last;
 };
@@ -49,6 +50,7 @@ struct fan_scene {
 	uint64_t available; /* bytes of the source from the first one on */
 	unsigned faults;    /* enum fan_fault, of the source and the test */
 	bool overwrites;    /* somebody overwrites delivered parts of the pages */
+	bool salvages;      /* everything, once, in the middle */
 	bool is_told;       /* prints what each step did */
 	bool abandons;      /* frees the fan with what it holds */
 	struct fid_fan_options options;
@@ -65,12 +67,12 @@ struct fan_scene {
 	bool is_over;
 	struct fid_receipt last;
 	uint64_t salvaged;
+	uint64_t passed; /* of that, what the sinks go on behind */
 	uint64_t steps;
 	uint64_t idle_steps; /* in a row */
 	uint64_t sleeps;
 	uint64_t timeouts;
 	uint64_t eintrs;
-	uint64_t eintrs_sim;
 	uint64_t calls_at_end;
 };
 
@@ -96,6 +98,12 @@ int fan_finish(struct fan_scene *scene);
 
 /* Salvages what a sink holds. */
 void fan_salvage_leg(struct fan_scene *scene, struct fan_leg *leg);
+
+/*
+ * Salvages all that sinks and fan hold, for a fan that goes on: what each sink gets next is
+ * what the fan takes next. false: some reader is too slow for that.
+ */
+bool fan_salvage_midway(struct fan_scene *scene);
 
 static inline bool fan_leg_is_dead(const struct fan_leg *leg)
 {

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FANS_MAX = 2, ROUNDS = 20000, ROUNDS_TELLING = 4000 };
+enum { FANS_MAX = 2, ROUNDS = 10000, ROUNDS_TELLING = 4000 };
 
 /* What the storms have seen. */
 struct tally {
@@ -50,6 +50,9 @@ static void advance(struct fan_scene *scene, uint64_t *random)
 		fan_run(scene, timeouts[below(random, 6)]);
 	else
 		fan_step(scene);
+	if (scene->salvages && !scene->is_over && once_in(random, 6) &&
+	    fan_salvage_midway(scene))
+		scene->salvages = false;
 	/* What a dead sink holds may be had at any time. */
 	for (unsigned i = 0; i < scene->legs && once_in(random, 4); i++)
 		if (fan_leg_is_dead(&scene->leg[i]) && scene->leg[i].last.bytes_held)
@@ -173,6 +176,7 @@ static void round_of_fans(struct sim *sim, uint64_t *random, struct tally *tally
 			sim_fail(sim, "fan_new returns %d", scenes[i].result);
 	}
 	scenes[0].abandons = count == 1 && once_in(random, 8);
+	scenes[0].salvages = count == 1 && once_in(random, 6);
 	storm(sim, scenes, count, random);
 	/* Who gives a fan up in the middle may salvage it or not. */
 	scenes[0].abandons = scenes[0].abandons && once_in(random, 4);

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define LONG_NS ((uint64_t)600 * 1000000000)
+
 /* ---- Descriptors ---- */
 
 struct sim_object *sim_object_new(struct sim *sim, enum sim_kind kind)
@@ -420,6 +422,7 @@ void sim_peers_run(struct sim *sim)
 {
 	uint64_t next = SIM_NEVER;
 
+	sim->acted_ns = sim->now_ns;
 	for (uint32_t i = 0; i < sim->peer_count; i++) {
 		struct sim_object *object = &sim->object[sim->peers[i]];
 
@@ -445,6 +448,10 @@ int sim_sleep(struct sim *sim, enum sim_call call, uint64_t until_ns)
 		sim_fail(sim, "poll sleeps, which it must not");
 	if (next == SIM_NEVER)
 		sim_fail(sim, "deadlock: %s sleeps and nobody will ever wake it",
+			 sim_call_name(call));
+	/* Short sleeps one after another, and no peer has anything to do. */
+	if (sim->next_ns == SIM_NEVER && sim->now_ns - sim->acted_ns > LONG_NS)
+		sim_fail(sim, "%s sleeps again and again, and nobody will ever wake it",
 			 sim_call_name(call));
 	sim->sleeps++;
 	sim->idle_calls = 0;

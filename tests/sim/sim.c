@@ -123,6 +123,7 @@ void sim_start(struct sim *sim, uint64_t seed, const struct sim_world *world)
 	sim->random = seed;
 	sim->now_ns = 1000000000;
 	sim->next_ns = SIM_NEVER;
+	sim->acted_ns = sim->now_ns;
 	sim->signal_ns = sim->world.signal_every_ns
 				 ? sim->now_ns + sim_random(sim) % sim->world.signal_every_ns
 				 : SIM_NEVER;

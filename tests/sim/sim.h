@@ -268,7 +268,8 @@ struct sim {
 	uint64_t seed;
 	uint64_t random;
 	uint64_t now_ns;
-	uint64_t next_ns; /* the earliest action of a peer */
+	uint64_t next_ns;  /* the earliest action of a peer */
+	uint64_t acted_ns; /* when a peer last acted */
 	uint64_t signal_ns;
 	uint32_t generation;
 

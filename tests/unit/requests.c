@@ -159,6 +159,27 @@ TEST(fan_refuses_sinks_that_cannot_be_served)
 	close_pipes();
 }
 
+TEST(fan_keeps_each_receipt_where_it_is)
+{
+	const struct fid_receipt *first, *last;
+	struct fid_fan *fan = NULL;
+
+	open_pipes();
+	CHECK_EQUAL(fid_fan_new(&fan, ends[0], NULL), 0);
+	CHECK_EQUAL(fid_fan_add(fan, other[1], NULL), 0);
+	first = fid_fan_sink_receipt(fan, 0);
+	for (int i = 1; i < FID_FAN_SINKS_MAX; i++) {
+		last = fid_fan_sink_receipt(fan, i - 1);
+		CHECK_EQUAL(fid_fan_add(fan, other[1], NULL), i);
+		/* What was asked for before a sink is added may be read after. */
+		CHECK(fid_fan_sink_receipt(fan, 0) == first);
+		CHECK(fid_fan_sink_receipt(fan, i - 1) == last);
+	}
+	CHECK_EQUAL(first->bytes_in, 0);
+	fid_fan_free(fan);
+	close_pipes();
+}
+
 TEST(fan_of_no_sinks_reads_the_source_to_its_end)
 {
 	struct fid_fan *fan = NULL;
