@@ -419,7 +419,8 @@ enum outcome fid_flow_on_error(struct fid_flow *flow, enum fid_method method, in
 		return flow->interruptible ? INTERRUPTED : CHANGED;
 	/* What gVisor says for a full pipe after a TCP socket: a flow has no bad address. */
 	if (error == -EFAULT && method == FID_SPLICE)
-		return fid_flow_wait_for_sink(flow);
+		return ++flow->stalls < STALLS_MAX ? fid_flow_wait_for_sink(flow)
+						   : fid_flow_demote(flow, error, call, side);
 	if (error == -EAGAIN) {
 		if (waiter == FID_SIDE_SOURCE)
 			return fid_flow_source_is_empty(flow);

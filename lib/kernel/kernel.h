@@ -117,7 +117,7 @@ struct fid_kernel {
 	 * exist. */
 	int (*memory_file_seal)(struct fid_kernel *, int fd, size_t bytes);
 	void (*sigpipe_hold)(struct fid_kernel *, struct fid_sigpipe *);
-	/* raised: a call returned EPIPE meanwhile, so that a signal of ours may be pending. */
+	/* raised: a call moved less than it could, so that a signal of ours may be pending. */
 	void (*sigpipe_release)(struct fid_kernel *, struct fid_sigpipe *, bool raised);
 	/* A number that differs between a process and its children. */
 	uint32_t (*generation)(struct fid_kernel *);

@@ -416,10 +416,24 @@ static void linux_sigpipe_hold(struct fid_kernel *kernel, struct fid_sigpipe *si
 		sigpipe->was_pending = sigismember(&pending, SIGPIPE) == 1;
 }
 
+/* The signal that this thread has raised comes first; one that somebody has sent is not ours.
+ */
+static void take_sigpipe(const sigset_t *only)
+{
+	const struct timespec at_once = {0};
+	siginfo_t info;
+	int got;
+
+	do
+		got = sigtimedwait(only, &info, &at_once);
+	while (got < 0 && errno == EINTR);
+	if (got == SIGPIPE && info.si_pid != getpid())
+		kill(getpid(), SIGPIPE);
+}
+
 static void linux_sigpipe_release(struct fid_kernel *kernel, struct fid_sigpipe *sigpipe,
 				  bool raised)
 {
-	const struct timespec at_once = {0};
 	sigset_t only;
 
 	if (!sigpipe->held)
@@ -428,8 +442,7 @@ static void linux_sigpipe_release(struct fid_kernel *kernel, struct fid_sigpipe 
 	sigemptyset(&only);
 	sigaddset(&only, SIGPIPE);
 	if (raised && !sigpipe->was_pending)
-		while (sigtimedwait(&only, NULL, &at_once) < 0 && errno == EINTR)
-			;
+		take_sigpipe(&only);
 	if (!sigpipe->was_blocked)
 		pthread_sigmask(SIG_UNBLOCK, &only, NULL);
 }

@@ -126,10 +126,13 @@ static ssize_t after_fault(struct fid_kernel *kernel, int source, int sink, size
 
 		if (ready < 0)
 			return ready;
+		/* It may say so again as soon as there is room for little. */
+		if (waits && doubts > 0)
+			kernel->poll(kernel, NULL, 0, 1);
 		moved = kernel->splice(kernel, source, NULL, sink, NULL, bytes, flags);
 		fid_quiet_note(quiet, moved, bytes);
 	}
-	return moved;
+	return moved == -EFAULT && !waits ? -EAGAIN : moved;
 }
 
 /* The kernel's call has returned moved, which is no number of bytes. */

@@ -46,6 +46,7 @@ struct fid_memory {
 	bool references; /* vmsplice passes on references and is not refused */
 	bool running;    /* within run without a time-out: calls may sleep */
 	bool ended;
+	bool copy_next; /* vmsplice said EFAULT: write(2) has the last word */
 	struct fid_quiet quiet;
 
 	/* Where bytes are filled in. Those in [sent, filled) are pending. */
@@ -480,7 +481,7 @@ static bool may_sleep(const struct fid_memory *memory)
 
 static bool sends_by_reference(const struct fid_memory *memory)
 {
-	if (!memory->references)
+	if (!memory->references || memory->copy_next)
 		return false;
 	if (memory->mode != FID_MEMORY_FRESH)
 		return true;
@@ -565,6 +566,11 @@ static int send_some(struct fid_memory *memory)
 		return memory->interruptible ? -EINTR : FID_MORE;
 	if (moved == -EAGAIN)
 		return FID_WAIT;
+	memory->copy_next = by_reference && moved == -EFAULT;
+	/* Memory that the kernel cannot refer to (memfd_secret(2), devices) may be copied yet.
+	 */
+	if (memory->copy_next)
+		return FID_MORE;
 	if (by_reference && (moved == 0 || fid_not_this_way(moved))) {
 		demote(memory, (int)moved);
 		return FID_MORE;

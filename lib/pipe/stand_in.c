@@ -191,35 +191,67 @@ static void drop(struct fid_kernel *kernel, int source, unsigned char *buffer, s
 
 /* ---- From a pipe ---- */
 
-/*
- * Reads all that a pipe of our own holds; it is as much as was given to it. -EMSGSIZE: it
- * comes out as packets (pipe(2), O_DIRECT), which nobody can tell at the read end before: of a
- * packet that is read in part the rest is lost, and to take less away than a packet would lose
- * bytes of the source. So the first byte is read alone.
- */
-static ssize_t read_all(struct fid_kernel *kernel, struct fid_pipe *pipe, unsigned char *to)
+/* Reads from a pipe of our own what is there, in one call. */
+static ssize_t read_look(struct fid_kernel *kernel, struct fid_pipe *look, unsigned char *to,
+			 size_t bytes)
 {
-	size_t bytes = pipe->held;
+	ssize_t got;
+
+	if (fid_wait_for(kernel, look->read_end, POLLIN, false) <= 0)
+		return 0;
+	do
+		got = kernel->read(kernel, look->read_end, to, bytes, FID_OWN_OFFSET);
+	while (got == -EINTR);
+	if (got > 0)
+		look->held -= (size_t)got;
+	return got > 0 ? got : 0;
+}
+
+/*
+ * Whether the source begins with a packet (pipe(2), O_DIRECT). The read end does not tell, but
+ * of a packet of which one byte is read the next is gone.
+ */
+static bool begins_with_packet(const struct fid_splice_pair *pair, struct fid_pipe *look)
+{
+	struct fid_kernel *kernel = pair->kernel;
+	unsigned char byte;
+	ssize_t teed = kernel->tee(kernel, pair->source.fd, look->write_end, 2,
+				   pair->flags | SPLICE_F_NONBLOCK);
+
+	look->held += teed > 0 ? (size_t)teed : 0;
+	read_look(kernel, look, &byte, 1);
+	return teed == 2 && read_look(kernel, look, &byte, 1) != 1;
+}
+
+/*
+ * Reads all that was looked at, which is one byte more than bytes if there is more. Of a packet
+ * that is read in part the rest is lost, so the source is not for us (-EMSGSIZE) if something
+ * is gone, or if it begins with one.
+ */
+static ssize_t read_all(const struct fid_splice_pair *pair, struct fid_pipe *look,
+			unsigned char *to, size_t bytes)
+{
+	size_t teed = look->held;
+	size_t whole = teed < bytes ? teed : bytes;
 	size_t total = 0;
+	unsigned char more;
+	int reads = 0;
 
-	while (total < bytes && fid_wait_for(kernel, pipe->read_end, POLLIN, false) > 0) {
-		ssize_t got = kernel->read(kernel, pipe->read_end, to + total,
-					   total ? bytes - total : 1, FID_OWN_OFFSET);
-
-		if (got == -EINTR)
-			continue;
-		if (got <= 0)
-			break;
+	for (ssize_t got = 1; total < whole && got > 0; reads++) {
+		got = read_look(pair->kernel, look, to + total, whole - total);
 		total += (size_t)got;
 	}
-	pipe->held -= total;
-	pipe->doubtful |= pipe->held > 0;
-	return pipe->held > 0 ? -EMSGSIZE : (ssize_t)total;
+	if (total < whole || (teed > bytes && read_look(pair->kernel, look, &more, 1) != 1))
+		return -EMSGSIZE;
+	/* A packet has at most a page, and a read ends where it does. */
+	if (whole > 1 && (whole <= PIPE_BUF || reads > 1) && begins_with_packet(pair, look))
+		return -EMSGSIZE;
+	return (ssize_t)whole;
 }
 
 /*
  * Looks at what the source has, at most bytes, through a pipe of our own. Returns how much,
- * what tee says, or the refusal where that cannot be had.
+ * what tee says, -EMSGSIZE for packets, or the refusal where a look cannot be had.
  */
 static ssize_t look_into(const struct fid_splice_pair *pair, struct fid_pool *pool,
 			 unsigned char *buffer, size_t bytes, ssize_t refusal)
@@ -229,14 +261,17 @@ static ssize_t look_into(const struct fid_splice_pair *pair, struct fid_pool *po
 
 	if (got < 0)
 		return refusal;
-	got = pair->kernel->tee(pair->kernel, pair->source.fd, look.write_end,
-				bytes < LOOK_BYTES ? bytes : LOOK_BYTES, pair->flags);
+	if (bytes >= LOOK_BYTES)
+		bytes = LOOK_BYTES - 1;
+	got = pair->kernel->tee(pair->kernel, pair->source.fd, look.write_end, bytes + 1,
+				pair->flags);
 	if (fid_call_is_refused(got))
 		got = refusal;
 	if (got > 0) {
 		look.held = (size_t)got;
-		got = read_all(pair->kernel, &look, buffer);
+		got = read_all(pair, &look, buffer, bytes);
 	}
+	look.doubtful = look.held > 0;
 	fid_pool_pipe_give(pool, &look);
 	return got;
 }

@@ -132,6 +132,15 @@ TEST(a_stash_takes_packets_whole)
 	in_child(5, splice_in_sandbox, &(struct trial){REFUSE_SPLICE | REFUSE_TEE, true});
 }
 
+TEST(splice_takes_no_part_of_a_packet_that_it_cannot_deliver)
+{
+	test_seed();
+	in_child(5, splice_in_sandbox, &(struct trial){0, false});
+	in_child(5, splice_in_sandbox, &(struct trial){REFUSE_SPLICE, false});
+	in_child(5, splice_in_sandbox, &(struct trial){REFUSE_SPLICE | REFUSE_VMSPLICE, false});
+	in_child(5, splice_in_sandbox, &(struct trial){REFUSE_SPLICE | REFUSE_TEE, false});
+}
+
 static void tee_in_sandbox(void *argument)
 {
 	int source, fds[2];
