@@ -340,6 +340,19 @@ static void skip(struct fid_fan *fan, uint64_t to, uint64_t bytes)
 			fan->sinks[i].fed = to;
 }
 
+/* The window is about to move on: nobody may hold a part of it. */
+static bool own_loans(struct fid_fan *fan)
+{
+	bool all = true;
+
+	for (uint32_t i = 0; i < fan->count; i++) {
+		all &= fid_fan_own_loan(fan, fan->sinks[i].flow);
+		if (fan->sinks[i].spill)
+			all &= fid_fan_own_loan(fan, fan->sinks[i].spill->in);
+	}
+	return all;
+}
+
 /* What left the source and was not given to every sink. */
 static ssize_t salvage_window(struct fid_fan *fan, void *buffer, size_t capacity)
 {
@@ -352,6 +365,8 @@ static ssize_t salvage_window(struct fid_fan *fan, void *buffer, size_t capacity
 		memcpy(buffer, fan->window + (from - fan->window_at), (size_t)got);
 		skip(fan, from + (uint64_t)got, (uint64_t)got);
 	} else if (fan->filler && fan->filler->receipt.bytes_out > fan->head) {
+		if (!own_loans(fan))
+			return -ENOMEM;
 		got = fan->kernel->read(
 			fan->kernel, fan->pipe.read_end, buffer,
 			at_most(fan->filler->receipt.bytes_out - fan->head, capacity),

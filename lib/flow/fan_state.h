@@ -107,6 +107,12 @@ int fid_fan_start(struct fid_fan *fan);
 /* Brings the fan's own receipt up to date. */
 void fid_fan_account(struct fid_fan *fan);
 
+/* ---- fan_step.c ---- */
+
+/* Makes what is lent to a sink's flow its own. false: there is no memory, and it is as it was.
+ */
+bool fid_fan_own_loan(struct fid_fan *fan, struct fid_flow *flow);
+
 /* ---- feed.c: from the source into the sinks ---- */
 
 /* Each returns whether anything moved. */

@@ -52,29 +52,35 @@ static void release_signals(struct fid_fan *fan)
 
 /* ---- Rounds ---- */
 
+bool fid_fan_own_loan(struct fid_fan *fan, struct fid_flow *flow)
+{
+	unsigned char *copy;
+
+	if (!flow->buffer_is_lent)
+		return true;
+	copy = fid_pool_buffer_take(fan->pool);
+	if (!copy)
+		return false;
+	memcpy(copy, flow->buffer + flow->buffer_at, flow->buffer_held);
+	flow->buffer = copy;
+	flow->buffer_at = 0;
+	flow->buffer_is_lent = false;
+	return true;
+}
+
 /*
  * What was lent to a sink that has ended stays its own: the window is used again. Without
  * memory for that it was never given to it.
  */
 static void keep_lent(struct fid_fan *fan, struct fan_sink *sink, struct fid_flow *flow)
 {
-	size_t bytes = flow->buffer_held;
-	unsigned char *copy;
-
-	if (!flow->buffer_is_lent || bytes == 0)
+	if (fid_fan_own_loan(fan, flow))
 		return;
-	copy = fid_pool_buffer_take(fan->pool);
-	if (copy) {
-		memcpy(copy, flow->buffer + flow->buffer_at, bytes);
-	} else {
-		flow->buffer_held = 0;
-		flow->receipt.bytes_in -= bytes;
-		flow->receipt.bytes_held -= bytes;
-		sink->fed -= bytes;
-	}
-	flow->buffer = copy;
-	flow->buffer_at = 0;
-	flow->buffer_is_lent = false;
+	flow->receipt.bytes_in -= flow->buffer_held;
+	flow->receipt.bytes_held -= flow->buffer_held;
+	sink->fed -= flow->buffer_held;
+	flow->buffer_held = 0;
+	fid_flow_end_loan(flow);
 	fid_flow_assert_account(flow);
 }
 

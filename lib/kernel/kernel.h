@@ -133,9 +133,8 @@ void fid_kernel_probe(struct fid_kernel *kernel, struct fid_facts *ret_facts);
 void fid_facts_of(struct fid_kernel *kernel, struct fid_facts *ret_facts);
 
 /*
- * The most that one splice into a socket may be asked to move. On gVisor, which is known by its
- * answer for an empty pipe, more than 64 KiB at once arrive garbled, with the right count
- * (runsc 20221219, pipe to TCP). The first call in a process probes.
+ * The most that one splice into a socket may be asked to move. On gVisor more than 64 KiB at
+ * once arrive garbled, with the right count (runsc 20221219, pipe to TCP).
  */
 size_t fid_splice_bytes_max(struct fid_kernel *kernel);
 

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
 enum {
@@ -250,22 +249,6 @@ void fid_facts_of(struct fid_kernel *kernel, struct fid_facts *ret_facts)
 		fid_probe(ret_facts, 0);
 	else
 		fid_kernel_probe(kernel, ret_facts);
-}
-
-size_t fid_splice_bytes_max(struct fid_kernel *kernel)
-{
-	static atomic_size_t known;
-	size_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
-	struct fid_facts facts;
-
-	if (bytes > 0)
-		return bytes;
-	if (kernel != fid_linux())
-		return FID_TRANSFER_MAX;
-	fid_probe(&facts, 0);
-	bytes = facts.splice_empty_is_eof ? FID_SPLICE_BYTES_SAFE : FID_TRANSFER_MAX;
-	atomic_store_explicit(&known, bytes, memory_order_relaxed);
-	return bytes;
 }
 
 int fid_probe(struct fid_facts *ret_facts, int again)

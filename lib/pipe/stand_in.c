@@ -12,6 +12,8 @@
 enum {
 	/* What is looked at in one call: a pipe of the kernel's usual size. */
 	LOOK_BYTES = 64 << 10,
+	/* Looks for packets: a read may be short for another reason as well. */
+	GLANCES = 8,
 	/* Documentation/admin-guide/devices.txt */
 	MEMORY_MAJOR = 1,
 	ZERO_MINOR = 5,
@@ -209,18 +211,26 @@ static ssize_t read_look(struct fid_kernel *kernel, struct fid_pipe *look, unsig
 
 /*
  * Whether the source begins with a packet (pipe(2), O_DIRECT). The read end does not tell, but
- * of a packet of which one byte is read the next is gone.
+ * of a packet of which one byte is read the next is gone, and a read of two stops behind a
+ * packet of one.
  */
 static bool begins_with_packet(const struct fid_splice_pair *pair, struct fid_pipe *look)
 {
 	struct fid_kernel *kernel = pair->kernel;
-	unsigned char byte;
-	ssize_t teed = kernel->tee(kernel, pair->source.fd, look->write_end, 2,
-				   pair->flags | SPLICE_F_NONBLOCK);
+	unsigned char bytes[2];
 
-	look->held += teed > 0 ? (size_t)teed : 0;
-	read_look(kernel, look, &byte, 1);
-	return teed == 2 && read_look(kernel, look, &byte, 1) != 1;
+	for (int glance = 0; glance < GLANCES; glance++) {
+		size_t first = glance == 0 ? 1 : 2;
+		ssize_t teed = kernel->tee(kernel, pair->source.fd, look->write_end, 2,
+					   pair->flags | SPLICE_F_NONBLOCK);
+
+		look->held += teed > 0 ? (size_t)teed : 0;
+		if (read_look(kernel, look, bytes, first) == 2 || teed < 2)
+			return false;
+		if (read_look(kernel, look, bytes, 1) != 1)
+			return true;
+	}
+	return true;
 }
 
 /*
@@ -235,16 +245,14 @@ static ssize_t read_all(const struct fid_splice_pair *pair, struct fid_pipe *loo
 	size_t whole = teed < bytes ? teed : bytes;
 	size_t total = 0;
 	unsigned char more;
-	int reads = 0;
 
-	for (ssize_t got = 1; total < whole && got > 0; reads++) {
+	for (ssize_t got = 1; total < whole && got > 0;) {
 		got = read_look(pair->kernel, look, to + total, whole - total);
 		total += (size_t)got;
 	}
 	if (total < whole || (teed > bytes && read_look(pair->kernel, look, &more, 1) != 1))
 		return -EMSGSIZE;
-	/* A packet has at most a page, and a read ends where it does. */
-	if (whole > 1 && (whole <= PIPE_BUF || reads > 1) && begins_with_packet(pair, look))
+	if (whole > 1 && begins_with_packet(pair, look))
 		return -EMSGSIZE;
 	return (ssize_t)whole;
 }

@@ -25,6 +25,7 @@ static const size_t orders[][PACKETS] = {
 	{10, 4096, 1, 3000, 4000, 2},
 	{1, 10, 4000, 2, 3000, 4096},
 	{2, 4096, 4000, 3000, 10, 1},
+	{1, 4095, 4096, 2000, 915, 2},
 };
 
 static unsigned char content[BYTES];
@@ -139,6 +140,45 @@ TEST(splice_takes_no_part_of_a_packet_that_it_cannot_deliver)
 	in_child(5, splice_in_sandbox, &(struct trial){REFUSE_SPLICE, false});
 	in_child(5, splice_in_sandbox, &(struct trial){REFUSE_SPLICE | REFUSE_VMSPLICE, false});
 	in_child(5, splice_in_sandbox, &(struct trial){REFUSE_SPLICE | REFUSE_TEE, false});
+}
+
+/* A file that takes five bytes. */
+static void splice_to_small_file(void *argument)
+{
+	const struct trial *trial = argument;
+
+	fill();
+	CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	CHECK(setrlimit(RLIMIT_FSIZE, &(struct rlimit){5, 5}) == 0);
+	sandbox_enter(trial->refused, EPERM);
+	for (size_t i = 0; i < COUNT(orders); i++) {
+		int source = open_packets(orders[i]), left;
+		int sink = open(scratch("sink"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		size_t done = 0;
+		ssize_t moved;
+
+		doing("packets of %zu, %zu ... to a small file where %s", orders[i][0],
+		      orders[i][1], sandbox_name(trial->refused, EPERM));
+		CHECK(sink >= 0);
+		while ((moved = fid_splice(source, NULL, sink, NULL, BYTES, 0)) > 0)
+			done += (size_t)moved;
+		CHECK(moved == -EFBIG || (moved == -EPERM && trial->refused));
+		CHECK(ioctl(source, FIONREAD, &left) == 0);
+		CHECK_EQUAL(done + (size_t)left, BYTES);
+		CHECK_EQUAL(pread(sink, got, sizeof(got), 0), done);
+		CHECK(memcmp(got, content, done) == 0);
+		close(source);
+		close(sink);
+	}
+}
+
+TEST(splice_leaves_the_part_of_a_packet_that_its_sink_does_not_take)
+{
+	test_seed();
+	in_child(5, splice_to_small_file, &(struct trial){0, false});
+	in_child(5, splice_to_small_file, &(struct trial){REFUSE_SPLICE, false});
+	in_child(5, splice_to_small_file,
+		 &(struct trial){REFUSE_SPLICE | REFUSE_VMSPLICE, false});
 }
 
 static void tee_in_sandbox(void *argument)
