@@ -7,8 +7,8 @@
  *	struct fid_receipt receipt;
  *	int64_t moved = fid_copy(STDIN_FILENO, STDOUT_FILENO, NULL, &receipt);
  *
- * The header follows the data: the words, the kernel, pipes, flows. These rules hold
- *throughout:
+ * The header follows the data: the words, the kernel, pipes, the three calls, flows, memory,
+ * fans. These rules hold throughout:
  *
  * - Arguments follow the data: the source stands before the sink.
  * - A return is 0 or positive, or a negative errno value such as -EPIPE. Progress is never
@@ -530,9 +530,10 @@ enum fid_memory_mode {
 	FID_MEMORY_COPY = 0,
 	/*
 	 * By reference, on pages that nobody will write again: fid hands out slabs of 2 MiB,
-	 * sends them and drops the pages (MADV_DONTNEED), so that the next bytes are written to
-	 * new ones. It pays with huge pages and from 16 KiB a step on; otherwise it copies,
-	 * and the receipt says why. The caller may not touch bytes after their commit.
+	 * two of them by turns, and drops a slab's pages (MADV_DONTNEED) before its next turn,
+	 * so that its next bytes are written to new ones. It pays with huge pages and from 16
+	 * KiB a step on; otherwise it copies, and the receipt says why. The caller may not
+	 * touch bytes after their commit.
 	 */
 	FID_MEMORY_FRESH,
 	/*

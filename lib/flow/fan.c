@@ -84,6 +84,7 @@ int fid_fan_new_on(struct fid_kernel *kernel, struct fid_fan **ret_fan, int sour
 								       : UINT64_MAX;
 	fan->total = fan->bytes_max;
 	fan->pipe_bytes = ours.pipe_bytes ? ours.pipe_bytes : PIPE_BYTES;
+	fan->grow_bytes = ours.pipe_bytes ? ours.pipe_bytes : GROW_BYTES;
 	fan->pipe = FID_PIPE_NONE;
 	fan->filler_stuck_at = UINT64_MAX;
 	fan->receipt.source_changed = -1;
@@ -174,8 +175,8 @@ static void grow(struct fid_fan *fan, int fd, const struct fid_end *end)
 	int size = end->kind == FID_KIND_PIPE ? kernel->pipe_size(kernel, fd) : -1;
 
 	/* A refusal is no harm: the pipe is as it was. */
-	if (size >= 0 && size < GROW_BYTES)
-		kernel->pipe_resize(kernel, fd, GROW_BYTES);
+	if (size >= 0 && (uint64_t)size < fan->grow_bytes)
+		kernel->pipe_resize(kernel, fd, (size_t)fan->grow_bytes);
 }
 
 /* The private pipe, and the flow that fills it from the source. */

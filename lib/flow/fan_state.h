@@ -54,7 +54,8 @@ struct fid_fan {
 	int64_t source_at;
 	uint32_t flags;
 	uint64_t bytes_max;
-	uint64_t pipe_bytes;
+	uint64_t pipe_bytes; /* of a private pipe */
+	uint64_t grow_bytes; /* of the caller's, with FID_GROW_PIPES */
 	enum fan_input input;
 	bool started;
 	bool copying; /* the window is the buffer */

@@ -13,6 +13,11 @@
 
 enum { SPILL_BYTES = 1 << 30 };
 
+static bool is_same_file(const struct fid_end *one, const struct fid_end *other)
+{
+	return one->device == other->device && one->inode == other->inode;
+}
+
 int fid_spill_new(struct fid_fan *fan, struct fan_sink *sink,
 		  const struct fid_fan_sink_options *options)
 {
@@ -32,6 +37,10 @@ int fid_spill_new(struct fid_fan *fan, struct fan_sink *sink,
 			 !spill->in->sink_end.readable || spill->bytes_max > INT64_MAX))
 		got = -EINVAL;
 	if (got == -ESPIPE) /* no file */
+		got = -EINVAL;
+	/* What is written to it may not be what is read, or what was delivered. */
+	if (got == 0 && (is_same_file(&spill->in->sink_end, &fan->source_end) ||
+			 is_same_file(&spill->in->sink_end, &sink->flow->sink_end)))
 		got = -EINVAL;
 	if (got < 0) {
 		fid_spill_free(spill);

@@ -5,8 +5,9 @@
  *
  * What was sent by reference may be read at any time later, by somebody nobody knows of: the
  * pipe being empty proves nothing, since a second pipe or a socket may have taken over the
- * pages. So pages are never written again. A slab is filled from its beginning to its end and
- * then dropped with MADV_DONTNEED, after which the same addresses are other pages. Neither
+ * pages. So pages are never written again. A slab is filled from its beginning to its end, and
+ * before its next turn it is dropped with MADV_DONTNEED, after which the same addresses are
+ * other pages. Neither
  * MADV_FREE nor dropping shared memory would do: both change what a reader sees (measured on
  * Linux 6.18).
  */
@@ -412,7 +413,7 @@ static size_t pending(struct fid_memory *memory, struct iovec *one, struct iovec
 	size_t count;
 
 	*ret_first = one;
-	if (memory->mode != FID_MEMORY_LEND && !memory->slab)
+	if (memory->mode == FID_MEMORY_LEND ? !memory->segments : !memory->slab)
 		return 0;
 	switch (memory->mode) {
 	case FID_MEMORY_LEND:

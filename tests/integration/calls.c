@@ -6,6 +6,7 @@
  * One error of the pages is not here: ENOMEM. Nothing makes a real kernel run out of memory in
  * these calls whenever it is asked to; the tests on the simulated kernel do.
  */
+#include "deny.h"
 #include "scene.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -475,4 +477,40 @@ TEST(a_stash_stays_empty_where_nothing_is_refused)
 {
 	test_seed();
 	in_child(5, idle_stash, NULL);
+}
+
+/* ---- A sandbox that kills ---- */
+
+/* Nothing is asked of the kernel but what is needed to move the bytes. */
+static void no_other_calls(void *argument)
+{
+	static const int killing[] = {SYS_tee, SYS_vmsplice, SYS_memfd_create};
+	struct fid_receipt receipt;
+	int ends[2], other[2], sockets[2];
+
+	(void)argument;
+	fill();
+	CHECK(pipe2(ends, O_CLOEXEC) == 0 && pipe2(other, O_CLOEXEC) == 0);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
+	deny(killing, COUNT(killing), DENY_KILLS);
+	for (size_t bytes = 1 << 15; bytes <= 1 << 21; bytes *= 2) {
+		doing("a splice of up to %zu bytes", bytes);
+		CHECK_EQUAL(write(ends[1], content, 100), 100);
+		CHECK_EQUAL(fid_splice(ends[0], NULL, other[1], NULL, bytes, 0), 100);
+		CHECK_EQUAL(fid_splice(other[0], NULL, sockets[1], NULL, bytes, 0), 100);
+		CHECK_EQUAL(read(sockets[0], got, sizeof(got)), 100);
+		CHECK(memcmp(got, content, 100) == 0);
+	}
+	doing("a flow into a socket");
+	CHECK_EQUAL(write(ends[1], content, 9000), 9000);
+	close(ends[1]);
+	CHECK_EQUAL(fid_copy(ends[0], sockets[1], NULL, &receipt), 9000);
+	CHECK_EQUAL(read(sockets[0], got, sizeof(got)), 9000);
+	CHECK(memcmp(got, content, 9000) == 0);
+}
+
+TEST(a_sandbox_that_kills_for_other_calls_lets_splice_and_flows_live)
+{
+	test_seed();
+	in_child(5, no_other_calls, NULL);
 }

@@ -16,14 +16,15 @@ void deny(const int *calls, size_t count, int error)
 	struct sock_filter filter[2 * CALLS_MAX + 2] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
 	struct sock_fprog program = {.filter = filter};
+	unsigned answer = error == DENY_KILLS ? SECCOMP_RET_KILL_PROCESS
+					      : SECCOMP_RET_ERRNO | (unsigned)error;
 
 	CHECK(count <= CALLS_MAX);
 	program.len = 1;
 	for (size_t i = 0; i < count; i++) {
 		filter[program.len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
 								     (unsigned)calls[i], 0, 1);
-		filter[program.len++] = (struct sock_filter)BPF_STMT(
-			BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error);
+		filter[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, answer);
 	}
 	filter[program.len++] =
 		(struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);

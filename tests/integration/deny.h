@@ -7,6 +7,9 @@
 
 #include <stddef.h>
 
+/* As an error: the process is killed. */
+enum { DENY_KILLS = -1 };
+
 /*
  * From now on each of these calls (SYS_splice, ...) returns error in this thread and in those
  * that it makes. Skips the test where the kernel has no filters.

@@ -3,6 +3,7 @@
  * Fans that are salvaged in the middle and go on, and fans whose source somebody else reads.
  * The test is the only one at the far ends, and never waits: what happens is always the same.
  */
+#include "deny.h"
 #include "ends.h"
 
 #include <errno.h>
@@ -10,11 +11,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { BYTES = 400000, STEPS_MAX = 10000, IDLE_STEPS_MAX = 20 };
+enum { BYTES = 400000, LARGE = 4 << 20, STEPS_MAX = 10000, IDLE_STEPS_MAX = 20 };
 
 static unsigned char content[BYTES];
 static unsigned char arrived[BYTES + 1];
@@ -55,9 +57,19 @@ struct stage {
 	size_t arrived;
 };
 
+static int open_file(const char *name, const unsigned char *bytes, size_t count)
+{
+	int fd = open(scratch(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	CHECK(fd >= 0);
+	CHECK_EQUAL(write(fd, bytes, count), count);
+	CHECK_EQUAL(lseek(fd, 0, SEEK_SET), 0);
+	return fd;
+}
+
 static int open_source(enum end_kind kind)
 {
-	int ends[2], fd;
+	int ends[2];
 
 	if (kind == END_PIPE) {
 		CHECK(pipe2(ends, O_CLOEXEC) == 0);
@@ -66,11 +78,7 @@ static int open_source(enum end_kind kind)
 		close(ends[1]);
 		return ends[0];
 	}
-	fd = open(scratch("source"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	CHECK(fd >= 0);
-	CHECK_EQUAL(write(fd, content, BYTES), BYTES);
-	CHECK_EQUAL(lseek(fd, 0, SEEK_SET), 0);
-	return fd;
+	return open_file("source", content, BYTES);
 }
 
 static struct stage stage_open(const struct setting *setting)
@@ -222,6 +230,141 @@ TEST(a_fan_goes_on_behind_what_was_salvaged_of_its_own_pipe)
 {
 	test_seed();
 	in_child(5, go_on_after_pipes, NULL);
+}
+
+/* ---- A sink that gets a file next ---- */
+
+enum { SALVAGED = 1000, PIPE = 1 << 20 };
+
+struct reader {
+	int fds[2];
+	size_t before; /* bytes that were in the pipe already */
+	size_t gap;    /* where the salvaged bytes are missing, of those that it was to get */
+	size_t missing;
+	size_t arrived;
+	unsigned char bytes[LARGE + PIPE];
+};
+
+static unsigned char large[LARGE];
+
+static void reader_open(struct reader *reader, size_t before)
+{
+	memset(reader, 0, sizeof(*reader));
+	CHECK(pipe2(reader->fds, O_CLOEXEC) == 0);
+	CHECK(fcntl(reader->fds[0], F_SETFL, O_NONBLOCK) == 0);
+	CHECK(fcntl(reader->fds[1], F_SETPIPE_SZ, PIPE) == PIPE);
+	CHECK_EQUAL(write(reader->fds[1], large, before), before);
+	reader->before = before;
+}
+
+static size_t reader_take(struct reader *reader)
+{
+	size_t had = reader->arrived;
+	ssize_t got;
+
+	while ((got = read(reader->fds[0], reader->bytes + reader->arrived,
+			   sizeof(reader->bytes) - reader->arrived)) > 0)
+		reader->arrived += (size_t)got;
+	return reader->arrived - had;
+}
+
+static void reader_check(const struct reader *reader)
+{
+	const unsigned char *bytes = reader->bytes + reader->before;
+	size_t behind = reader->gap + reader->missing;
+
+	CHECK_EQUAL(reader->arrived - reader->before, LARGE - reader->missing);
+	CHECK(memcmp(bytes, large, reader->gap) == 0);
+	CHECK(memcmp(bytes + reader->gap, large + behind, LARGE - behind) == 0);
+}
+
+/* What a sink that has not had the salvaged bytes will miss of them. */
+static void note_gap(struct fid_fan *fan, int number, struct reader *reader, size_t from)
+{
+	size_t had = (size_t)fid_fan_sink_receipt(fan, number)->bytes_in;
+
+	reader->gap = had > from ? had : from;
+	reader->missing = reader->gap < from + SALVAGED ? from + SALVAGED - reader->gap : 0;
+}
+
+/* Salvages while the second sink, which is almost full, is lent what it cannot take. */
+static bool salvage_before_file(size_t before)
+{
+	struct fid_pool_options of_pool = {.size = sizeof(of_pool), .pipes_max = 1};
+	struct fid_fan_options options = {.size = sizeof(options)};
+	struct fid_fan_sink_options slow = {.size = sizeof(slow), .on_slow = FID_SLOW_SPILL};
+	static struct reader quick, full;
+	int source = open_file("source", large, LARGE), result = FID_MORE;
+	struct fid_fan *fan;
+	bool is_salvaged = false;
+	unsigned idle = 0;
+
+	reader_open(&quick, 0);
+	reader_open(&full, before);
+	slow.spill = open_file("spill", large, 0);
+	CHECK_EQUAL(fid_pool_new(&options.pool, &of_pool), 0);
+	CHECK_EQUAL(fid_fan_new(&fan, source, &options), 0);
+	CHECK_EQUAL(fid_fan_add(fan, quick.fds[1], NULL), 0);
+	CHECK_EQUAL(fid_fan_add(fan, full.fds[1], &slow), 1);
+	while (result != FID_DONE) {
+		bool moved = reader_take(&quick) > 0;
+
+		if (is_salvaged || result == FID_WAIT)
+			moved |= reader_take(&full) > 0;
+		idle = moved || result == FID_MORE ? 0 : idle + 1;
+		if (idle == IDLE_STEPS_MAX)
+			FAIL("it waits, and the sinks have room");
+		result = fid_fan_step(fan, NULL);
+		CHECK(result >= 0);
+		if (is_salvaged || result != FID_MORE ||
+		    fid_fan_sink_receipt(fan, 1)->bytes_held == 0)
+			continue;
+		if (fid_fan_receipt(fan)->bytes_held >= SALVAGED) {
+			size_t from = (size_t)fid_fan_receipt(fan)->bytes_out;
+
+			note_gap(fan, 0, &quick, from);
+			note_gap(fan, 1, &full, from);
+			CHECK_EQUAL(fid_fan_salvage(fan, -1, salvaged, SALVAGED), SALVAGED);
+			CHECK(memcmp(salvaged, large + from, SALVAGED) == 0);
+			is_salvaged = true;
+			result = fid_fan_step(fan, NULL);
+			CHECK(result >= 0);
+		}
+	}
+	reader_take(&quick);
+	reader_take(&full);
+	reader_check(&quick);
+	reader_check(&full);
+	fid_fan_free(fan);
+	fid_pool_free(options.pool);
+	close(source);
+	close(slow.spill);
+	for (int i = 0; i < 2; i++) {
+		close(quick.fds[i]);
+		close(full.fds[i]);
+	}
+	return is_salvaged;
+}
+
+static void salvage_before_files(void *argument)
+{
+	unsigned count = 0;
+
+	(void)argument;
+	content_fill(large, sizeof(large), test_seed());
+	/* So that the fan copies from a pipe of its own. */
+	deny(&(int){SYS_tee}, 1, EPERM);
+	for (size_t before = 20000; before < 260000; before += 30000) {
+		doing("salvage before a file begins, %zu bytes in the pipe", before);
+		count += salvage_before_file(before);
+	}
+	CHECK(count > 0);
+}
+
+TEST(a_fan_goes_on_behind_what_was_salvaged_just_before_a_file_begins)
+{
+	test_seed();
+	in_child(10, salvage_before_files, NULL);
 }
 
 /* ---- A source that is not the fan's alone ---- */
