@@ -335,7 +335,7 @@ ssize_t fid_vmsplice(int pipe, const struct iovec *segments, size_t count, unsig
 	if (count > SEGMENTS_MAX || flags & FID_NOSIGNAL)
 		return fid_vmsplice_on(fid_linux(), pipe, segments, count, flags);
 	moved = fid_now_vmsplice(pipe, segments, count, flags);
-	if (!fid_call_is_refused(moved))
+	if (moved >= 0 || !fid_call_is_refused(moved))
 		return moved;
 	/* Nothing has moved: the rest of the way begins with the same call. */
 	return vmsplice_once(fid_linux(), pipe, segments, count, flags, &loud);
