@@ -169,16 +169,6 @@ int fid_fan_add(struct fid_fan *fan, int sink, const struct fid_fan_sink_options
 	return (int)fan->count++;
 }
 
-static void grow(struct fid_fan *fan, int fd, const struct fid_end *end)
-{
-	struct fid_kernel *kernel = fan->kernel;
-	int size = end->kind == FID_KIND_PIPE ? kernel->pipe_size(kernel, fd) : -1;
-
-	/* A refusal is no harm: the pipe is as it was. */
-	if (size >= 0 && (uint64_t)size < fan->grow_bytes)
-		kernel->pipe_resize(kernel, fd, (size_t)fan->grow_bytes);
-}
-
 /* The private pipe, and the flow that fills it from the source. */
 static int start_filler(struct fid_fan *fan)
 {
@@ -236,11 +226,13 @@ int fid_fan_start(struct fid_fan *fan)
 	}
 	fan->copying = fan->input == INPUT_READ;
 	fan->stable = fan->flags & FID_STABLE || fan->copying;
-	if (fan->flags & FID_GROW_PIPES) {
-		grow(fan, fan->source, &fan->source_end);
-		for (uint32_t i = 0; i < fan->count; i++)
-			grow(fan, fan->sinks[i].flow->sink, &fan->sinks[i].flow->sink_end);
-	}
+	if (!(fan->flags & FID_GROW_PIPES))
+		return 0;
+	if (fan->source_end.kind == FID_KIND_PIPE)
+		fid_pipe_grow(fan->kernel, fan->source, fan->grow_bytes);
+	for (uint32_t i = 0; i < fan->count; i++)
+		if (fan->sinks[i].direct)
+			fid_pipe_grow(fan->kernel, fan->sinks[i].flow->sink, fan->grow_bytes);
 	return 0;
 }
 

@@ -120,9 +120,6 @@ bool fid_fan_own_loan(struct fid_fan *fan, struct fid_flow *flow);
 bool fid_fan_fill(struct fid_fan *fan);
 bool fid_fan_feed(struct fid_fan *fan);
 
-/* Ends the source: its sinks get what there is. */
-void fid_fan_source_failed(struct fid_fan *fan, int error, enum fid_call call);
-
 /* Where the bytes begin that some sink that lives has not had; otherwise if there is none. */
 uint64_t fid_fan_lowest(const struct fid_fan *fan, uint64_t otherwise);
 

@@ -53,10 +53,11 @@ static int window_pipe(const struct fid_fan *fan)
 	return fan->input == INPUT_PIPE ? fan->pipe.read_end : fan->source;
 }
 
-void fid_fan_source_failed(struct fid_fan *fan, int error, enum fid_call call)
+/* No more comes: the sinks get what there is, and then the fan ends with that error. */
+static void end_input(struct fid_fan *fan, int error, enum fid_side side, enum fid_call call)
 {
 	fan->receipt.error = error;
-	fan->receipt.error_side = FID_SIDE_SOURCE;
+	fan->receipt.error_side = side;
 	fan->receipt.error_call = call;
 	fan->total = fan->copying ? fan->window_at + fan->window_bytes : highest(fan);
 }
@@ -88,10 +89,8 @@ static bool source_has_news(struct fid_fan *fan)
 	struct pollfd wait = {.fd = fan->source, .events = POLLIN};
 	int got = fan->kernel->poll(fan->kernel, &wait, 1, 0);
 
-	if (got < 0 && got != -EINTR) {
-		fid_fan_source_failed(fan, got, FID_CALL_POLL);
-		fan->receipt.error_side = FID_SIDE_FID;
-	}
+	if (got < 0 && got != -EINTR)
+		end_input(fan, got, FID_SIDE_FID, FID_CALL_POLL);
 	return got > 0;
 }
 
@@ -122,10 +121,11 @@ static bool fill_pipe(struct fid_fan *fan)
 	if (result == FID_DONE)
 		fan->total = filler->receipt.bytes_out;
 	if (result < 0) {
-		fid_fan_source_failed(fan, result, filler->receipt.error_call);
 		/* Its sink is a pipe of the fan's own. */
-		if (filler->receipt.error_side != FID_SIDE_SOURCE)
-			fan->receipt.error_side = FID_SIDE_FID;
+		end_input(fan, result,
+			  filler->receipt.error_side == FID_SIDE_SOURCE ? FID_SIDE_SOURCE
+									: FID_SIDE_FID,
+			  filler->receipt.error_call);
 		fan->total = filler->receipt.bytes_out;
 	}
 	return filler->receipt.bytes_out > before || filler->ended;
@@ -147,9 +147,8 @@ static bool window_is_done(const struct fid_fan *fan)
 /* A read of the source, or of the pipe that stands for it, failed. */
 static void window_failed(struct fid_fan *fan, int error)
 {
-	fid_fan_source_failed(fan, error, FID_CALL_READ);
-	if (fan->input == INPUT_PIPE)
-		fan->receipt.error_side = FID_SIDE_FID;
+	end_input(fan, error, fan->input == INPUT_PIPE ? FID_SIDE_FID : FID_SIDE_SOURCE,
+		  FID_CALL_READ);
 }
 
 /* Borrows the buffer. false: there is no memory, which is the end. */
@@ -159,8 +158,7 @@ static bool take_window(struct fid_fan *fan)
 		fan->window = fid_pool_buffer_take(fan->pool);
 	if (fan->window)
 		return true;
-	fid_fan_source_failed(fan, -ENOMEM, FID_CALL_MEMORY);
-	fan->receipt.error_side = FID_SIDE_FID;
+	end_input(fan, -ENOMEM, FID_SIDE_FID, FID_CALL_MEMORY);
 	return false;
 }
 

@@ -143,19 +143,6 @@ static uint64_t expected_bytes(const struct fid_flow *flow)
 	return bytes < flow->bytes_max ? bytes : flow->bytes_max;
 }
 
-static void grow_pipe(struct fid_flow *flow, int fd, const struct fid_end *end, uint64_t bytes)
-{
-	struct fid_kernel *kernel = flow->kernel;
-	int size;
-
-	if (end->kind != FID_KIND_PIPE)
-		return;
-	size = kernel->pipe_size(kernel, fd);
-	/* A refusal is no harm: the budget is gone, or the pipe is somebody else's limit. */
-	if (size >= 0 && (uint64_t)size < bytes)
-		kernel->pipe_resize(kernel, fd, (size_t)bytes);
-}
-
 static int choose(struct fid_flow *flow, const struct fid_options *options)
 {
 	const char *refused[FID_ROUTES];
@@ -268,8 +255,10 @@ static int init(struct fid_flow *flow, int source, int sink, const struct fid_op
 	    expected_bytes(flow) > FID_PIPE_BYTES_MIN) {
 		uint64_t bytes = options->pipe_bytes ? options->pipe_bytes : GROW_BYTES;
 
-		grow_pipe(flow, source, &flow->source_end, bytes);
-		grow_pipe(flow, sink, &flow->sink_end, bytes);
+		if (flow->source_end.kind == FID_KIND_PIPE)
+			fid_pipe_grow(kernel, source, bytes);
+		if (flow->sink_end.kind == FID_KIND_PIPE)
+			fid_pipe_grow(kernel, sink, bytes);
 	}
 	return 0;
 }

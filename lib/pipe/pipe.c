@@ -39,6 +39,15 @@ int fid_pipe_open(struct fid_kernel *kernel, size_t bytes, struct fid_pipe *ret_
 	return 0;
 }
 
+void fid_pipe_grow(struct fid_kernel *kernel, int fd, uint64_t bytes)
+{
+	int size = kernel->pipe_size(kernel, fd);
+
+	if (size >= 0 && (uint64_t)size < bytes)
+		kernel->pipe_resize(kernel, fd,
+				    bytes < PIPE_BYTES_MAX ? (size_t)bytes : PIPE_BYTES_MAX);
+}
+
 void fid_pipe_close(struct fid_kernel *kernel, struct fid_pipe *pipe)
 {
 	if (!fid_pipe_is_open(pipe))

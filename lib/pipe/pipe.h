@@ -37,6 +37,12 @@ struct fid_pipe {
  */
 int fid_pipe_open(struct fid_kernel *kernel, size_t bytes, struct fid_pipe *ret_pipe);
 
+/*
+ * Grows a pipe of the caller's to bytes. A refusal is no harm: the budget is gone, or the pipe
+ * is somebody else's limit.
+ */
+void fid_pipe_grow(struct fid_kernel *kernel, int fd, uint64_t bytes);
+
 /* Closes both ends; what it held is gone. */
 void fid_pipe_close(struct fid_kernel *kernel, struct fid_pipe *pipe);
 
