@@ -26,6 +26,9 @@
 /* The kernel refuses a single transfer above this (MAX_RW_COUNT, include/linux/fs.h). */
 #define FID_TRANSFER_MAX ((size_t)0x7ffff000)
 
+/* UIO_MAXIOV in include/uapi/linux/uio.h: with more segments vmsplice says EINVAL. */
+enum { FID_SEGMENTS_MAX = 1024 };
+
 /* A huge page on every common CPU with pages of 4 KiB, and what memory is handed out in. */
 #define FID_SLAB_BYTES ((size_t)2 << 20)
 

@@ -12,9 +12,6 @@
 #include <limits.h>
 #include <sys/stat.h>
 
-/* UIO_MAXIOV in include/uapi/linux/uio.h: more segments are EINVAL. */
-enum { SEGMENTS_MAX = 1024 };
-
 bool fid_call_is_refused(ssize_t result)
 {
 	return result == -EPERM || result == -ENOSYS || result == -EOPNOTSUPP;
@@ -41,6 +38,9 @@ static int doubt_end_of_pipe(struct fid_kernel *kernel, int source, int sink, un
 	if (wait.revents & POLLIN) /* it came just now */
 		return 1;
 	if (wait.revents)
+		return 0;
+	/* Only gVisor is known to: nobody else is asked by what a sandbox may kill for. */
+	if (kernel == fid_linux() && fid_splice_bytes_max(kernel) == FID_TRANSFER_MAX)
 		return 0;
 	fid_facts_of(kernel, &facts);
 	if (!facts.splice_empty_is_eof)
@@ -283,7 +283,7 @@ static ssize_t vmsplice_batches(struct fid_kernel *kernel, int pipe,
 	if (any_is_too_long(segments, count))
 		return -EINVAL;
 	while (count > 0) {
-		size_t batch = count < SEGMENTS_MAX ? count : SEGMENTS_MAX;
+		size_t batch = count < FID_SEGMENTS_MAX ? count : FID_SEGMENTS_MAX;
 		ssize_t moved = vmsplice_batch(kernel, pipe, segments, batch, flags);
 
 		if (moved < 0)
@@ -302,7 +302,7 @@ static ssize_t vmsplice_batches(struct fid_kernel *kernel, int pipe,
 static ssize_t vmsplice_once(struct fid_kernel *kernel, int pipe, const struct iovec *segments,
 			     size_t count, unsigned flags, struct fid_quiet *quiet)
 {
-	ssize_t moved = count <= SEGMENTS_MAX
+	ssize_t moved = count <= FID_SEGMENTS_MAX
 				? vmsplice_batch(kernel, pipe, segments, count, flags)
 				: vmsplice_batches(kernel, pipe, segments, count, flags);
 
@@ -332,7 +332,7 @@ ssize_t fid_vmsplice(int pipe, const struct iovec *segments, size_t count, unsig
 	struct fid_quiet loud = {.raised = false};
 	ssize_t moved;
 
-	if (count > SEGMENTS_MAX || flags & FID_NOSIGNAL)
+	if (count > FID_SEGMENTS_MAX || flags & FID_NOSIGNAL)
 		return fid_vmsplice_on(fid_linux(), pipe, segments, count, flags);
 	moved = fid_now_vmsplice(pipe, segments, count, flags);
 	if (moved >= 0 || !fid_call_is_refused(moved))

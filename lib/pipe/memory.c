@@ -7,9 +7,8 @@
  * pipe being empty proves nothing, since a second pipe or a socket may have taken over the
  * pages. So pages are never written again. A slab is filled from its beginning to its end, and
  * before its next turn it is dropped with MADV_DONTNEED, after which the same addresses are
- * other pages. Neither
- * MADV_FREE nor dropping shared memory would do: both change what a reader sees (measured on
- * Linux 6.18).
+ * other pages. Neither MADV_FREE nor dropping shared memory would do: both change what a reader
+ * sees (measured on Linux 6.18).
  */
 #include "pipe/memory.h"
 #include "options.h"
@@ -25,7 +24,6 @@
 
 enum {
 	STEP_ROUNDS = 16,
-	SEGMENTS_MAX = 1024, /* UIO_MAXIOV */
 	CONST_BYTES = 2 << 20,
 	RETRY_BYTES = 8 << 20,
 	IDLE_WAITS = 8,
@@ -407,7 +405,8 @@ int fid_memory_lend(struct fid_memory *memory, const struct iovec *segments, siz
 
 /* ---- Sending ---- */
 
-/* Points *ret_first at what is pending. Returns the segments, at most SEGMENTS_MAX; 0: none. */
+/* Points *ret_first at what is pending. Returns how many segments, at most FID_SEGMENTS_MAX.
+ */
 static size_t pending(struct fid_memory *memory, struct iovec *one, struct iovec **ret_first)
 {
 	size_t count;
@@ -419,7 +418,7 @@ static size_t pending(struct fid_memory *memory, struct iovec *one, struct iovec
 	case FID_MEMORY_LEND:
 		*ret_first = memory->segments + memory->segments_next;
 		count = memory->segments_count - memory->segments_next;
-		return count < SEGMENTS_MAX ? count : SEGMENTS_MAX;
+		return count < FID_SEGMENTS_MAX ? count : FID_SEGMENTS_MAX;
 	case FID_MEMORY_CONST:
 		one->iov_base = memory->slab + memory->pending_at;
 		one->iov_len = memory->pending_bytes;

@@ -486,12 +486,15 @@ static void no_other_calls(void *argument)
 {
 	static const int killing[] = {SYS_tee, SYS_vmsplice, SYS_memfd_create};
 	struct fid_receipt receipt;
-	int ends[2], other[2], sockets[2];
+	int ends[2], other[2], sockets[2], fifo;
 
 	(void)argument;
 	fill();
 	CHECK(pipe2(ends, O_CLOEXEC) == 0 && pipe2(other, O_CLOEXEC) == 0);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
+	CHECK(mkfifo(scratch("fifo"), 0600) == 0);
+	fifo = open(scratch("fifo"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	CHECK(fifo >= 0);
 	deny(killing, COUNT(killing), DENY_KILLS);
 	for (size_t bytes = 1 << 15; bytes <= 1 << 21; bytes *= 2) {
 		doing("a splice of up to %zu bytes", bytes);
@@ -501,6 +504,8 @@ static void no_other_calls(void *argument)
 		CHECK_EQUAL(read(sockets[0], got, sizeof(got)), 100);
 		CHECK(memcmp(got, content, 100) == 0);
 	}
+	doing("a FIFO that never had a writer");
+	CHECK_EQUAL(fid_splice(fifo, NULL, other[1], NULL, 100, SPLICE_F_NONBLOCK), 0);
 	doing("a flow into a socket");
 	CHECK_EQUAL(write(ends[1], content, 9000), 9000);
 	close(ends[1]);
