@@ -249,6 +249,9 @@ static uint64_t given_to_all(const struct fid_fan *fan)
 	for (uint32_t i = 0; i < fan->count; i++)
 		if (fan->sinks[i].flow->ended && !fan->sinks[i].flow->receipt.error)
 			before = fan->head;
+	/* The window has moved on only when all that lived then had what was before it. */
+	if (before < fan->window_at)
+		before = fan->window_at;
 	before = fid_fan_lowest(fan, fan->count ? before : fan->head);
 	/* After a change to copying a sink may be ahead of what was taken from the source. */
 	return before < fan->head ? before : fan->head;
