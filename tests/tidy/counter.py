@@ -12,7 +12,7 @@ import tap
 def report(folder, programs, listed=None, left_out=''):
     """What tests/report says about a build directory in which these programs ran.
 
-    programs: (name, protocol, suite, result, status, standard output)
+    programs: (name, protocol, suite, result, status, standard output, standard error)
     """
     os.makedirs(os.path.join(folder, 'meson-info'), exist_ok=True)
     os.makedirs(os.path.join(folder, 'meson-logs'), exist_ok=True)
@@ -22,9 +22,9 @@ def report(folder, programs, listed=None, left_out=''):
               encoding='utf-8') as f:
         json.dump([{'name': p[0], 'protocol': p[1], 'suite': ['fid:' + p[2]]} for p in listed], f)
     with open(os.path.join(folder, 'meson-logs', 'testlog.json'), 'w', encoding='utf-8') as f:
-        for name, _, suite, result, status, stdout in programs:
+        for name, _, suite, result, status, stdout, stderr in programs:
             f.write(json.dumps({'name': f'fid:{suite} / {name}', 'result': result,
-                                'returncode': status, 'stdout': stdout}) + '\n')
+                                'returncode': status, 'stdout': stdout, 'stderr': stderr}) + '\n')
     return run(f'x={folder}:{left_out}')
 
 
@@ -34,9 +34,13 @@ def run(*sources):
     return done.returncode, done.stdout.splitlines()
 
 
-def program(stdout, result='OK', status=0, protocol='tap'):
-    return ('p', protocol, 'unit', result, status, stdout)
+def program(stdout, result='OK', status=0, protocol='tap', stderr=''):
+    return ('p', protocol, 'unit', result, status, stdout, stderr)
 
+
+# What a crashed Ruby says: where it was, and then a map of its memory.
+BUG = 'x.rb:1: [BUG] Segmentation fault\n' + 100 * 'frame\n' + \
+    '-- C level backtrace information\nx.so(crashed)\n' + 1000 * 'map\n'
 
 GOOD = '1..2\nok 1 - a\nok 2 - b\n'
 
@@ -69,6 +73,15 @@ CASES = [
      '2 passed, 1 failed, 0 skipped', 'FAILED   x/p: exited with 1'),
     ('crash_after_a_failure_is_told_as_well',
      program('1..3\nnot ok 1 - a\n', 'ERROR', -6), '0 passed, 2 failed, 0 skipped', None),
+    ('crash_of_ruby_is_told_by_its_backtrace',
+     program('1..2\nok 1 - a\n', 'FAIL', -6, stderr=BUG),
+     '1 passed, 1 failed, 0 skipped', '         | x.so(crashed)'),
+    ('crash_of_ruby_is_told_by_its_cause',
+     program('1..2\nok 1 - a\n', 'FAIL', -6, stderr=BUG),
+     '1 passed, 1 failed, 0 skipped', '         | x.rb:1: [BUG] Segmentation fault'),
+    ('report_of_a_sanitizer_is_told_from_its_beginning',
+     program('', 'FAIL', 1, stderr='==1==ERROR: AddressSanitizer: bad\n' + 100 * 'shadow\n'),
+     '0 passed, 1 failed, 0 skipped', '         | ==1==ERROR: AddressSanitizer: bad'),
     ('program_out_of_time_has_failed', program('1..2\nok 1 - a\n', 'TIMEOUT', -15),
      '1 passed, 1 failed, 0 skipped', 'FAILED   x/p: ran out of time'),
     ('bail_out_is_a_failure', program('1..1\nBail out! no\n'),
@@ -98,7 +111,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for name, one, last, wanted in CASES:
             tests.check(name, list(complaints(report(folder, [one]), last, wanted)))
-        two = [program(GOOD), ('q', 'tap', 'tidy', 'OK', 0, GOOD)]
+        two = [program(GOOD), ('q', 'tap', 'tidy', 'OK', 0, GOOD, '')]
         tests.check('program_that_never_ran_is_a_failure',
                     list(complaints(report(folder, two[:1], two),
                                     '2 passed, 1 failed, 0 skipped',

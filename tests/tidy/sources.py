@@ -10,7 +10,7 @@ import tap
 FOLDERS = ['', 'kernel', 'pipe', 'flow', 'relay']
 
 # Folders that use the library as anybody else does: <fid.h> and their own headers.
-OUTSIDE = ['cli', 'examples', 'bench', 'preload']
+OUTSIDE = ['cli', 'examples', 'bench', 'preload', 'ruby']
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">]+)[">]', re.MULTILINE)
 OURS = re.compile(r'(^|/)(fid|options)\.h$|^(%s)/' % '|'.join(FOLDERS[1:]))
@@ -51,6 +51,13 @@ def library_complaints(paths):
                     yield f'{path}: "{name}" stands to the right of {own or "lib/"}'
 
 
+def is_within(top, where):
+    """Whether a file is in a folder of the tree, and not only linked there."""
+    folder = os.path.join(os.path.realpath(tap.ROOT), top)
+    where = os.path.realpath(where)
+    return where.startswith(folder + os.sep) and os.path.exists(where)
+
+
 def outside_complaints(paths):
     for path in paths:
         top = path.split('/')[0]
@@ -64,15 +71,14 @@ def outside_complaints(paths):
             # A test program, which stands beside what it runs.
             if name == 'test.h' and os.path.basename(path).startswith('test_'):
                 continue
-            where = os.path.normpath(os.path.join(tap.ROOT, os.path.dirname(path), name))
-            if not where.startswith(os.path.join(tap.ROOT, top) + os.sep) or \
-                    not os.path.exists(where):
+            if not is_within(top, os.path.join(tap.ROOT, os.path.dirname(path), name)):
                 yield f'{path}: "{name}" is not in {top}/: only <fid.h> is public'
 
 
 def needs_licence(path, text):
     name = os.path.basename(path)
-    return is_c(path) or path.endswith(('.py', '.sh')) or name == 'meson.build' or \
+    return is_c(path) or path.endswith(('.py', '.sh', '.rb', '.rbs', '.ru', '.gemspec')) or \
+        name == 'meson.build' or \
         text.startswith('#!')
 
 
@@ -128,11 +134,45 @@ def public_layout():
             yield f'VALUE({constant},'
 
 
+VERSIONS = {
+    'meson.build': r"^  version: '([^']*)'",
+    'ruby/lib/fid/version.rb': r'^  VERSION = "([^"]*)"',
+    'include/fid.h': r'FID_VERSION_MAJOR (\d+)\n.*MINOR (\d+)\n.*PATCH (\d+)\n',
+}
+
+
+def versions():
+    """The version, by each file that tells it."""
+    for path, pattern in VERSIONS.items():
+        found = re.search(pattern, tap.read(path), re.MULTILINE)
+        yield path, '.'.join(found.groups()) if found else None
+
+
+def version_complaints():
+    told = dict(versions())
+    if None in told.values() or len(set(told.values())) != 1:
+        yield from (f'{path}: {version}' for path, version in told.items())
+
+
+def ruby_complaints(paths):
+    listed = re.findall(r"'(\w+)'", ' '.join(re.findall(r'^ruby_\w*tests = \[(.*?)\]$',
+                        tap.read('ruby/meson.build'), re.MULTILINE | re.DOTALL)))
+    for path in paths:
+        match = re.fullmatch(r'ruby/test/(\w+)_test\.rb', path)
+        if match and match.group(1) not in listed:
+            yield f'{path} is in no list of ruby/meson.build'
+
+
 def tests_of_rules():
     """Each rule can complain: a bad example must be found by it."""
     bad = {'lib/x.c': 'int x; /' + 'work/y', 'lib/y.c': 'int y; // TO' + 'DO'}
     if len(list(foreign_complaints(bad))) != 2 or len(list(licence_complaints(bad))) != 2:
         yield 'the rules about words find nothing in a bad example'
+    if is_within('ruby', os.path.join(tap.ROOT, 'ruby/ext/fid/include/fid.h')) or \
+            not is_within('ruby', os.path.join(tap.ROOT, 'ruby/ext/fid/ext.h')):
+        yield 'what is linked into ruby/ passes for its own'
+    if not list(ruby_complaints(['ruby/test/nowhere_test.rb'])):
+        yield 'a test of the gem that nobody runs is not found'
     if 'fid_copy' not in tap.public_functions():
         yield 'no function is found in include/fid.h'
     if not {'FIELD(fid_receipt, demotion,', 'VALUE(FID_USER_COPY,'} <= set(public_layout()):
@@ -159,6 +199,10 @@ def main():
     tests.check('every_source_begins_with_its_licence', list(licence_complaints(texts)))
     tests.check('no_file_names_a_machine_or_leaves_a_note', list(foreign_complaints(texts)))
     tests.check('every_line_ends_cleanly', list(text_complaints(texts)))
+    tests.check('every_file_tells_the_same_version', list(version_complaints()))
+    tests.check('every_test_of_the_gem_is_run', list(ruby_complaints(paths)))
+    tests.check('gem_has_the_licence_of_the_tree',
+                ['ruby/LICENSE differs'] if texts['LICENSE'] != texts['ruby/LICENSE'] else [])
     exported = tap.exported_by_map()
     tests.check('version_map_lists_exactly_the_public_functions',
                 [f'{n} is in fid.h and not in libfid.map' for n in functions

@@ -10,6 +10,7 @@ import concurrent.futures
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -68,15 +69,38 @@ def findings(said):
     return found
 
 
-def check_tidy(tests, build):
-    program = find('clang-tidy')
+# The build's compiler may be gcc: clang need not know all of its flags.
+FOREIGN_FLAGS = ['-Wno-unknown-warning-option', '-Wno-ignored-optimization-argument']
+
+
+def commands_of_meson(program, build):
     with open(os.path.join(build, 'compile_commands.json'), encoding='utf-8') as f:
         commands = json.load(f)
-    wanted = {}
     for command in commands:
         path = os.path.relpath(os.path.join(command['directory'], command['file']), tap.ROOT)
         if re.match(r'(lib|cli|preload)/.*\.c$', path):
-            wanted[path] = True
+            yield path, [program, '-p', build, '--quiet',
+                         *(f'--extra-arg={flag}' for flag in FOREIGN_FLAGS), path]
+
+
+def commands_of_make(program, makefile):
+    """The extension for Ruby, as its own Makefile would compile it."""
+    folder = os.path.dirname(makefile)
+    for line in run(['make', '-C', folder, '--no-print-directory', '-B', '-n', 'V=1'])[1]:
+        words = shlex.split(line)
+        if '-c' not in words:
+            continue
+        # COMPILER FLAG... -o OBJECT -c SOURCE
+        path = os.path.relpath(os.path.join(folder, words[-1]), tap.ROOT)
+        if re.match(r'ruby/ext/fid/\w+\.c$', path):
+            flags = words[:words.index('-o')]
+            while not flags[0].startswith('-'):
+                flags.pop(0)
+            yield path, [program, '--quiet', path, '--', *flags, *FOREIGN_FLAGS]
+
+
+def check_tidy(tests, build):
+    program = find('clang-tidy')
     if not program:
         tests.skip('clang_tidy_finds_nothing', 'clang-tidy is not installed')
         return
@@ -84,12 +108,18 @@ def check_tidy(tests, build):
         tests.skip('clang_tidy_finds_nothing', f'the checks are chosen for clang-tidy '
                    f'{CLANG_MAJOR}, and this is {version_of(program)}')
         return
-    # The build's compiler may be gcc: clang need not know all of its flags.
-    command = [program, '-p', build, '--quiet', '--extra-arg=-Wno-unknown-warning-option',
-               '--extra-arg=-Wno-ignored-optimization-argument']
+    wanted = dict(commands_of_meson(program, build))
+    makefile = os.path.join(build, 'ruby', 'ext', 'fid', 'fid_ext.so.p', 'Makefile')
+    if os.path.exists(makefile):
+        wanted.update(commands_of_make(program, makefile))
+        for path in tap.files():
+            if re.match(r'ruby/ext/fid/\w+\.c$', path) and path not in wanted:
+                tests.check(f'clang_tidy_finds_nothing_in_{path}', ['nobody compiles it'])
+    else:
+        tests.skip('clang_tidy_finds_nothing_in_ruby', 'the extension is not built here')
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         paths = sorted(wanted)
-        for path, (code, said) in zip(paths, pool.map(lambda p: run(command + [p]), paths)):
+        for path, (code, said) in zip(paths, pool.map(lambda p: run(wanted[p]), paths)):
             tests.check(f'clang_tidy_finds_nothing_in_{path}',
                         (findings(said) or said or [f'exited with {code}']) if code else [])
 
