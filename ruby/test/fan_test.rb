@@ -135,6 +135,10 @@ class FanTest < FidTest
     kept = file("kept")
     assert_raises(ArgumentError) { Fid.fan(source, [kept], on_slow: :sleep) }
     assert_raises(ArgumentError) { Fid.fan(source, [source]) }
+    [-1, Float::NAN].each do |timeout|
+      assert_raises(ArgumentError) { Fid.fan(source, [kept], timeout: timeout) }
+    end
+    assert_raises(TypeError) { Fid.fan(source, [kept], timeout: "1") }
     assert_raises(Errno::ESPIPE) { Fid.fan(full_pipe("abc"), [kept], source_offset: 1) }
     assert_equal [bytes, "kept"], [File.binread(source), File.binread(kept)]
     assert_equal 3, Fid.fan(full_pipe("abc"), [kept]).bytes
@@ -682,7 +686,8 @@ class FanTest < FidTest
     assert_equal bytes, given + failure.undelivered.to_s + rest
   end
 
-  # A fan over a source of a kind, to a sink that takes all and one that takes nothing; it waits.
+  # A fan that waits: over a source of a kind, to a sink that takes all and one that takes
+  # nothing.
   def stuck_fan(kind, bytes, ahead: false)
     source, writer = kind == :pipe ? pipe : socket_pair
     feed(writer, (ahead ? "a line\n" : "").b + bytes)
@@ -1075,7 +1080,8 @@ class FanTest < FidTest
         nil
       end
       GC.stress = false
-      raise "other bytes" unless [one, two].all? { |reader, _| reader.readpartial(99) == "ahead" }
+      got = [one, two].map { |reader, _| reader.readpartial(99) }
+      raise got.inspect unless got == %w[ahead ahead]
     end
   end
 
@@ -1266,9 +1272,52 @@ class FanTest < FidTest
       fan.run.bytes
     }
     assert_predicate kept, :closed?
-    assert_raises(Enough) { Fid::Fan.open(full_pipe("abc")) { |fan| (kept = fan) && raise(Enough) } }
+    assert_raises(Enough) do
+      Fid::Fan.open(full_pipe("abc")) { |fan| (kept = fan) && raise(Enough) }
+    end
     assert_predicate kept, :closed?
     refute_predicate opened(Fid::Fan.open(full_pipe("abc"))), :closed?
+  end
+
+  # An argument whose conversion does something else first.
+  def number(value, method, &first)
+    Class.new(Numeric) do
+      define_method(method) do
+        first.call
+        value
+      end
+    end.new
+  end
+
+  def test_arguments_that_close_the_fan_are_an_io_error
+    fan = fan_of(full_pipe("abc"), sink_of(:pipe).first)
+    assert_raises(IOError) { fan.run(timeout: number(1.0, :to_f) { fan.close }) }
+    fan = fan_of(full_pipe("abc"), sink_of(:pipe).first)
+    assert_raises(IOError) { fan.salvage(number(0, :to_int) { fan.close }) }
+    fan = fan_of(full_pipe("abc"))
+    assert_raises(IOError) do
+      fan.add(sink_of(:pipe).first, on_slow: :drop, stall: number(1.0, :to_f) { fan.close })
+    end
+  end
+
+  def test_a_sink_whose_conversion_has_the_fan_run_is_refused
+    source, writer = pipe
+    fan = fan_of(source)
+    4.times { fan.add(sink_of(:pipe).first) }
+    running = nil
+    late = Object.new
+    sink, = sink_of(:pipe)
+    test = self
+    late.define_singleton_method(:to_io) do
+      running = test.thread { fan.run }
+      test.wait_until_it_sleeps(running)
+      sink
+    end
+    assert_raises(ThreadError) { fan.add(late) }
+    writer.write "abc"
+    writer.close
+    assert_equal 3, running.value.bytes
+    assert_equal 4, fan.receipt.sinks.size
   end
 
   def test_a_fan_is_made_once_and_not_copied

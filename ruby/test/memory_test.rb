@@ -212,7 +212,8 @@ class MemoryTest < FidTest
     kept = []
     assert_raises(Enough) { memory.fill(9) { |buffer| (kept << buffer) && raise(Enough) } }
     assert_equal 5, (memory.fill(9) { |buffer| (kept << buffer) && (break 5) })
-    assert_equal 7, (catch(:out) { memory.fill(9) { |buffer| (kept << buffer) && throw(:out, 7) } })
+    thrown = catch(:out) { memory.fill(9) { |buffer| (kept << buffer) && throw(:out, 7) } }
+    assert_equal 7, thrown
     assert(kept.all?(&:null?))
     assert_equal 3, memory.write("abc")
     assert_equal "abc", reader.read_nonblock(99)
@@ -247,7 +248,9 @@ class MemoryTest < FidTest
       reader, writer = pipe
       memory = memory_of(writer, mode: :fresh)
       kept = nil
-      assert_raises(IOError) { memory.fill(9) { |buffer| (kept = buffer.public_send(call)) && 9 } }
+      assert_raises(IOError) do
+        memory.fill(9) { |buffer| (kept = buffer.public_send(call)) && 9 }
+      end
       assert_predicate memory, :closed?
       # The memory behind it is still there.
       kept.set_string("x" * kept.size) if call == :transfer
@@ -449,6 +452,33 @@ class MemoryTest < FidTest
     end
   end
 
+  def test_a_sink_that_always_seems_ready_is_not_asked_without_end
+    near, far = tcp_pair
+    # What the kernel tells about the sending stays in the socket's error queue.
+    near.setsockopt(:SOCKET, 37, 2 | 16) # SO_TIMESTAMPING of software, when it is sent
+    filled = 0
+    begin
+      loop { filled += near.write_nonblock("x" * 65_536) }
+    rescue IO::WaitWritable
+      eventually("the time stamp") { IO.select([near], nil, nil, 0) }
+    end
+    asked = got = nil
+    Scheduler.run do |scheduler|
+      Fiber.schedule do
+        Fid::Memory.new(near).write("end")
+        near.close
+      end
+      Fiber.schedule do
+        sleep 0.5
+        asked = scheduler.waits
+        got = far.read
+      end
+    end
+    assert_operator asked, :<, 100
+    assert_equal filled + 3, got.bytesize
+    assert got.end_with?("xend")
+  end
+
   def test_another_fiber_cannot_use_a_memory_that_waits
     reader, writer = pipe
     memory = memory_of(writer)
@@ -469,10 +499,35 @@ class MemoryTest < FidTest
       reader, writer = pipe
       memory = memory_of(writer, mode: mode)
       memory.write("parent ")
-      in_child { memory.write("child ") }
+      in_child do
+        %i[write flush receipt salvage].each do |call|
+          assert_raises(IOError) { memory.public_send(call) }
+        end
+        assert_raises(IOError) { memory.fill(1) { 0 } }
+        memory.close
+        Fid::Memory.open(writer, mode: mode) { |own| own.write("child ") }
+        GC.start
+      end
       memory.write("parent")
       assert_equal "parent child parent", reader.read_nonblock(99)
     end
+  end
+
+  def test_a_child_leaves_alone_what_a_thread_of_its_parent_is_sending
+    bytes = data(1_000_000)
+    reader, writer = pipe
+    memory = memory_of(writer, mode: :fresh)
+    writing = thread { memory.write(bytes) }
+    wait_until_it_sleeps(writing)
+    in_child do
+      assert_raises(IOError) { memory.write("x") }
+      memory.close
+      assert_predicate memory, :closed?
+    end
+    got = reading(reader)
+    writing.value
+    writer.close
+    assert_equal bytes, got.value
   end
 
   def test_memory_holds_under_stress_of_the_garbage_collector
@@ -559,7 +614,9 @@ class MemoryTest < FidTest
     kept = nil
     assert_equal(3, Fid::Memory.open(sink) { |memory| (kept = memory).write("abc") })
     assert_predicate kept, :closed?
-    assert_raises(Enough) { Fid::Memory.open(sink) { |memory| (kept = memory) && raise(Enough) } }
+    assert_raises(Enough) do
+      Fid::Memory.open(sink) { |memory| (kept = memory) && raise(Enough) }
+    end
     assert_predicate kept, :closed?
     refute_predicate opened(Fid::Memory.open(sink)), :closed?
   end
@@ -572,7 +629,14 @@ class MemoryTest < FidTest
     one = constant("abc")
     assert_raises(RuntimeError) { one.send(:initialize, "def") }
     assert_raises(NoMethodError, TypeError) { one.dup }
-    assert_raises(IOError) { Fid::Memory::Constant.allocate.copy_to(sink) }
+    made_by_nobody = Fid::Memory::Constant.allocate
+    [made_by_nobody, made_by_nobody.freeze].each do |one|
+      assert_raises(IOError) { one.copy_to(sink) }
+      one.close
+      assert_predicate one, :closed?
+      assert_equal 0, one.bytes
+    end
+    assert_raises(RuntimeError) { made_by_nobody.send(:initialize, "abc") }
   end
 
   def test_a_memory_keeps_its_sink_alive
@@ -653,8 +717,11 @@ class MemoryTest < FidTest
   def test_nobody_can_write_to_a_constant
     one = constant("abc")
     one.send(:use) do |descriptor|
-      assert_raises(Errno::EPERM) { IO.for_fd(descriptor, "r+b", autoclose: false).syswrite("x") }
-      assert_raises(Errno::EPERM, Errno::EINVAL) { File.truncate("/proc/self/fd/#{descriptor}", 0) }
+      memfd = IO.for_fd(descriptor, "r+b", autoclose: false)
+      assert_raises(Errno::EPERM) { memfd.syswrite("x") }
+      assert_raises(Errno::EPERM, Errno::EINVAL) do
+        File.truncate("/proc/self/fd/#{descriptor}", 0)
+      end
     end
   end
 

@@ -77,8 +77,15 @@ void ext_source_give_back(VALUE io, VALUE bytes);
  */
 void ext_region(struct ext_end *const *ends, size_t count, void (*body)(void *), void *data);
 
+/* The same for a body that never sleeps, which in places is run with the lock instead. */
+void ext_brief_region(struct ext_end *const *ends, size_t count, void (*body)(void *),
+		      void *data);
+
+/* Whether this is the main thread, and not the only one. See ext_region.c. */
+bool ext_is_main_among_others(void);
+
 /* Whether something is pending for this thread; for loops in a region that never sleep. */
-bool ext_interrupted(VALUE thread);
+bool ext_interrupted(void);
 
 /* The Fiber scheduler that waits in this fiber, or nil. */
 VALUE ext_scheduler(void);

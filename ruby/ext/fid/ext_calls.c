@@ -100,7 +100,6 @@ struct call {
 	bool tees;
 	bool all; /* go on until all bytes have moved */
 
-	VALUE thread;
 	bool by_scheduler;
 	bool in_pieces; /* the sink would sleep with what it cannot take */
 	unsigned idle;
@@ -240,7 +239,7 @@ static void move(void *argument)
 		} else if (call->result <= 0 || !goes_on(call)) {
 			return;
 		}
-	} while (!ext_interrupted(call->thread));
+	} while (!ext_interrupted());
 	call->result = -EINTR;
 }
 
@@ -269,7 +268,8 @@ static ssize_t perform(struct call *call)
 {
 	struct ext_end *ends[2] = {&call->source, &call->sink};
 	VALUE scheduler = ext_scheduler();
-	bool quick = is_quick(&call->source) && is_quick(&call->sink);
+	bool quick = (is_quick(&call->source) && is_quick(&call->sink)) ||
+		     ext_is_main_among_others();
 
 	if (call->bytes == 0)
 		return 0;
@@ -277,10 +277,13 @@ static ssize_t perform(struct call *call)
 	if (call->source.fd < 0 || call->sink.fd < 0)
 		return -EBADF;
 	call->by_scheduler = !NIL_P(scheduler);
-	call->thread = rb_thread_current();
 	call->in_pieces = !call->tees && sleeps_when_full(call->sink.fd);
-	if (quick)
+	if (quick) {
+		/* Others may have run since they were looked up. */
+		ext_end_check(&call->source);
+		ext_end_check(&call->sink);
 		call->waits = !attempt(call);
+	}
 	if (quick && !call->waits && call->result != -EINTR &&
 	    (call->result <= 0 || !goes_on(call)))
 		return call->moved > 0 ? (ssize_t)call->moved : call->result;
@@ -445,7 +448,6 @@ struct write {
 	bool awaited;
 	size_t moved;
 	ssize_t result;
-	VALUE thread;
 };
 
 static void skip_written(struct write *write, size_t bytes)
@@ -509,7 +511,7 @@ static void write_all(void *argument)
 		write->result = write_some(write);
 		if (write->result >= 0) {
 			skip_written(write, (size_t)write->result);
-			if (!ext_interrupted(write->thread))
+			if (!ext_interrupted())
 				continue;
 			write->result = -EINTR;
 			return;
@@ -540,7 +542,6 @@ static VALUE vmsplice_with(VALUE pipe, VALUE given, VALUE flags, enum patience p
 	if (fcntl(write.pipe.fd, F_GETPIPE_SZ) < 0)
 		rb_syserr_fail(EBADF, "vmsplice");
 	write.nonblock = has_nonblock(write.pipe.fd);
-	write.thread = rb_thread_current();
 	scheduler = write.patience == NONE ? Qnil : ext_scheduler();
 	write.by_scheduler = !NIL_P(scheduler);
 	do {

@@ -234,24 +234,26 @@ static VALUE fan_setup(VALUE self, VALUE source, VALUE length, VALUE source_offs
 		       VALUE pipe_bytes, VALUE stable, VALUE stop, VALUE grow_pipes)
 {
 	struct fan *fan = get(self);
-	struct fid_fan_options *options = &fan->options;
+	struct fid_fan_options options = {.size = sizeof(options), .flags = FID_NOWAIT};
+	struct ext_end from;
 	bool given;
 	int got;
 
-	if (fan->fan || fan->process)
+	options.bytes_max = ext_bytes(length, "length", &given);
+	options.flags |= given ? FID_LIMIT_ZERO : 0;
+	options.source_offset = ext_bytes(source_offset, "source_offset", &given);
+	options.flags |= given ? FID_SOURCE_OFFSET : 0;
+	options.pipe_bytes = ext_bytes(pipe_bytes, "pipe_bytes", &given);
+	options.flags |= RTEST(stable) ? FID_STABLE : 0;
+	options.flags |= RTEST(stop) ? FID_FAN_STOP : 0;
+	options.flags |= RTEST(grow_pipes) ? FID_GROW_PIPES : 0;
+	from = ext_source(source);
+	if (fan->process)
 		rb_raise(rb_eRuntimeError, "the fan has been made already");
-	*options = (struct fid_fan_options){.size = sizeof(*options), .flags = FID_NOWAIT};
-	options->bytes_max = ext_bytes(length, "length", &given);
-	options->flags |= given ? FID_LIMIT_ZERO : 0;
-	options->source_offset = ext_bytes(source_offset, "source_offset", &given);
-	options->flags |= given ? FID_SOURCE_OFFSET : 0;
-	options->pipe_bytes = ext_bytes(pipe_bytes, "pipe_bytes", &given);
-	options->flags |= RTEST(stable) ? FID_STABLE : 0;
-	options->flags |= RTEST(stop) ? FID_FAN_STOP : 0;
-	options->flags |= RTEST(grow_pipes) ? FID_GROW_PIPES : 0;
-	fan->source = ext_source(source);
+	fan->options = options;
+	fan->source = from;
 	fan->process = getpid();
-	got = fid_fan_new(&fan->fan, fan->source.fd, options);
+	got = fid_fan_new(&fan->fan, fan->source.fd, &fan->options);
 	if (got < 0)
 		rb_exc_raise(ext_failure(got, FID_SIDE_SOURCE, NULL, Qnil));
 	return Qnil;
@@ -346,27 +348,27 @@ static int take_descriptors(const struct fan *fan, struct fan_sink *sink, int sp
 static VALUE fan_attach(VALUE self, VALUE given_sink, VALUE on_slow, VALUE stall, VALUE offset,
 			VALUE given_spill, VALUE spill_bytes_max)
 {
-	struct fan *fan = get_open(self);
 	struct fan_sink added = {.end = EXT_END_NONE, .duplicate = -1, .spill = -1};
 	struct fid_fan_sink_options *options = &added.options;
 	struct ext_end spill = EXT_END_NONE;
+	struct fan *fan;
 	bool given;
 	int got;
 
-	if (fan->started)
-		rb_raise(rb_eRuntimeError, "sinks are added before the fan is run");
 	*options = (struct fid_fan_sink_options){.size = sizeof(*options)};
 	options->on_slow = policy_from(on_slow);
 	options->stall_ms = stall_from(stall);
 	options->sink_offset = ext_bytes(offset, "offset", &given);
 	options->flags |= given ? FID_SINK_OFFSET : 0;
 	options->spill_bytes_max = ext_bytes(spill_bytes_max, "spill_bytes_max", &given);
-	added.end = ext_sink(given_sink);
 	if (!NIL_P(given_spill))
 		spill = ext_end(given_spill);
-	grow(fan);
-	/* What was called may have run Ruby, and that may have closed it. */
+	added.end = ext_sink(given_sink);
+	/* All of this may have run Ruby; nothing does from here on. */
 	fan = get_open(self);
+	if (fan->started)
+		rb_raise(rb_eRuntimeError, "sinks are added before the fan is run");
+	grow(fan);
 	ext_end_check(&added.end);
 	got = take_descriptors(fan, &added, spill.fd);
 	if (got == 0)
@@ -619,7 +621,6 @@ static VALUE failure_of(const struct fan *fan, int error, enum fid_side side, co
 struct run {
 	struct fan *fan;
 	VALUE self;
-	VALUE thread;
 	uint64_t deadline_ns;
 	unsigned idle;
 	uint64_t moved;
@@ -708,7 +709,7 @@ static void move(void *argument)
 				return;
 			}
 		}
-	} while (!ext_interrupted(run->thread));
+	} while (!ext_interrupted());
 }
 
 /* Ruby's own buffers, and with them the last moment to choose where the fan reads from. */
@@ -726,6 +727,7 @@ static void settle(struct fan *fan)
 			rb_io_flush(fan->source.io);
 		return;
 	}
+	ext_end_check(&fan->source); /* a flush may have waited */
 	ahead = ext_source_settle(&fan->source, fan->started ? 0 : limit);
 	/* What was read ahead since then belongs behind what the fan holds. */
 	if (fan->started)
@@ -788,18 +790,25 @@ static VALUE fan_move(VALUE self, VALUE timeout)
 {
 	struct run run = {
 		.self = self,
-		.fan = get_open(self),
-		.thread = rb_thread_current(),
-		.deadline_ns = ext_deadline(timeout),
+		.deadline_ns = ext_deadline(timeout), /* it may run Ruby */
 		.moved = UINT64_MAX,
 	};
 
+	run.fan = get_open(self);
 	if (run.fan->count == 0)
 		rb_raise(rb_eArgError, "a fan without sinks");
 	if (run.fan->drained)
 		rb_raise(rb_eIOError, "the fan's bytes were salvaged");
 	run.fan->busy = true;
 	return rb_ensure(run_to_the_end, (VALUE)&run, no_longer_busy, (VALUE)&run);
+}
+
+/* judge(timeout): raises what a run with that would raise at once. */
+static VALUE fan_judge(VALUE self, VALUE timeout)
+{
+	ext_deadline(timeout);
+	get_open(self);
+	return Qnil;
 }
 
 /* ---- Its end ---- */
@@ -837,12 +846,13 @@ static VALUE salvage(struct fan *fan, int sink)
 
 static VALUE fan_salvage(int argc, VALUE *argv, VALUE self)
 {
-	struct fan *fan = get_open(self);
+	struct fan *fan;
 	VALUE index;
 	int sink;
 
 	rb_scan_args(argc, argv, "01", &index);
-	sink = NIL_P(index) ? -1 : NUM2INT(index);
+	sink = NIL_P(index) ? -1 : NUM2INT(index); /* it may run Ruby */
+	fan = get_open(self);
 	if (!NIL_P(index) && (sink < 0 || (size_t)sink >= fan->count))
 		rb_raise(rb_eIndexError, "no sink %d: the fan has %zu", sink, fan->count);
 	return salvage(fan, sink);
@@ -851,12 +861,13 @@ static VALUE fan_salvage(int argc, VALUE *argv, VALUE self)
 /* What not every sink got goes back to where the next read of the source finds it. */
 static VALUE fan_give_back(VALUE self)
 {
-	struct fan *fan = get_open(self);
-	VALUE io = fan->source.io;
+	VALUE io = get(self)->source.io;
 	VALUE bytes;
+	struct fan *fan;
 
 	if (NIL_P(io) || RTEST(rb_funcall(io, rb_intern("closed?"), 0)))
 		return Qnil;
+	fan = get_open(self);
 	bytes = salvage(fan, -1);
 	if (!NIL_P(bytes))
 		ext_source_give_back(io, bytes);
@@ -893,6 +904,7 @@ void ext_init_fan(void)
 	rb_define_private_method(cFan, "setup", fan_setup, 7);
 	rb_define_private_method(cFan, "attach", fan_attach, 6);
 	rb_define_private_method(cFan, "move", fan_move, 1);
+	rb_define_private_method(cFan, "judge", fan_judge, 1);
 	rb_define_private_method(cFan, "give_back", fan_give_back, 0);
 	rb_define_method(cFan, "receipt", fan_receipt, 0);
 	rb_define_method(cFan, "salvage", fan_salvage, -1);

@@ -20,9 +20,14 @@ enum {
 	 * sink is looked at so often: a client that has gone is noticed.
 	 */
 	LOOK_AT_SINK_S = 5,
+	/* So many waits that took no time and brought nothing, and waiting is not believed. */
+	IDLE_ROUNDS = 8,
+	IDLE_NS = 1000000,
 	/* Steps of a flow that is never made to wait, before other fibers have their turn. */
 	STEPS_BY_TURN = 4,
 };
+
+#define IDLE_SLEEP_S 0.032
 
 /*
  * A transfer has two parts where Ruby has read ahead from a source that cannot go back: first
@@ -379,9 +384,12 @@ static VALUE flow_receipt(VALUE self)
 struct run {
 	struct flow *flow;
 	VALUE self;
-	VALUE thread;
 	VALUE scheduler;
 	uint64_t deadline_ns;
+
+	uint64_t moved; /* under a scheduler, for waits that bring nothing */
+	uint64_t waited_ns;
+	unsigned idle;
 
 	struct fid_flow *part; /* which of the two is stepped */
 	struct pollfd wait[2];
@@ -418,7 +426,7 @@ static void run_without_lock(void *argument)
 		run->result = FID_MORE;
 		if (left_ms >= 0 && ext_left_ms(run->deadline_ns) == 0)
 			return;
-	} while (!ext_interrupted(run->thread));
+	} while (!ext_interrupted());
 }
 
 /* In a region: until it ends, or the scheduler has to wait, or others should have a turn. */
@@ -429,8 +437,7 @@ static void step_by_turns(void *argument)
 
 	do
 		run->result = fid_flow_step(run->part, run->wait);
-	while (run->result == FID_MORE && ++steps < STEPS_BY_TURN &&
-	       !ext_interrupted(run->thread));
+	while (run->result == FID_MORE && ++steps < STEPS_BY_TURN && !ext_interrupted());
 }
 
 /* In the fiber: the scheduler waits, or lets others have their turn. */
@@ -440,11 +447,20 @@ static void wait_by_scheduler(struct run *run)
 	struct ext_end *ends[2] = {run->part == flow->ahead ? &flow->sink : &flow->source,
 				   &flow->sink};
 	uint64_t deadline_ns = run->deadline_ns;
+	uint64_t moved = moved_so_far(run->part);
 
 	if (run->result == FID_MORE) {
 		rb_fiber_scheduler_kernel_sleep(run->scheduler, INT2FIX(0));
 		return;
 	}
+	run->idle = moved == run->moved ? run->idle + 1 : 0;
+	run->moved = moved;
+	if (run->idle > IDLE_ROUNDS && ext_now_ns() - run->waited_ns < IDLE_NS) {
+		/* Something that is not read keeps an end "ready", an error queue for one. */
+		rb_fiber_scheduler_kernel_sleep(run->scheduler, DBL2NUM(IDLE_SLEEP_S));
+		return;
+	}
+	run->waited_ns = ext_now_ns();
 	for (int i = 0; i < 2; i++) {
 		bool watches = run->wait[1 - i].fd >= 0 && !run->wait[1 - i].events;
 		uint64_t look_ns = ext_now_ns() + (uint64_t)LOOK_AT_SINK_S * 1000000000;
@@ -471,8 +487,10 @@ static int run_part(struct run *run)
 	struct ext_end *ends[2] = {&flow->source, &flow->sink};
 
 	for (;;) {
-		ext_region(ends, 2, NIL_P(run->scheduler) ? run_without_lock : step_by_turns,
-			   run);
+		if (NIL_P(run->scheduler))
+			ext_region(ends, 2, run_without_lock, run);
+		else
+			ext_brief_region(ends, 2, step_by_turns, run);
 		if (run->result == FID_DONE || (run->result < 0 && run->result != -EINTR))
 			return run->result;
 		if (run->deadline_ns != UINT64_MAX && ext_now_ns() >= run->deadline_ns)
@@ -521,11 +539,11 @@ static VALUE no_longer_busy(VALUE argument)
 
 static VALUE run_for(VALUE self, VALUE timeout)
 {
-	struct run run = {.self = self, .thread = rb_thread_current()};
+	/* What runs Ruby comes first: it might close the flow. */
+	struct run run = {.self = self, .deadline_ns = ext_deadline(timeout)};
 
-	run.flow = get_open(self);
-	run.deadline_ns = ext_deadline(timeout);
 	run.scheduler = ext_scheduler();
+	run.flow = get_open(self);
 	run.flow->busy = true;
 	return rb_ensure(run_parts, (VALUE)&run, no_longer_busy, (VALUE)&run);
 }
@@ -573,7 +591,7 @@ static VALUE step_parts(VALUE argument)
 	raise_if_ended(run);
 	run->part = flow->ahead ? flow->ahead : flow->flow;
 	do
-		ext_region(ends, 2, step, run);
+		ext_brief_region(ends, 2, step, run);
 	while (run->result == -EINTR);
 	if (flow->ahead && run->result <= FID_DONE) {
 		conclude_ahead(flow);
@@ -612,13 +630,14 @@ static VALUE flow_step(VALUE self)
 
 static VALUE salvage(VALUE self, VALUE bytes_max)
 {
-	struct flow *flow = get_open(self);
+	struct flow *flow;
 	VALUE string;
 	uint64_t wanted;
 	bool limited;
 	ssize_t got;
 
 	wanted = ext_bytes(bytes_max, "bytes_max", &limited);
+	flow = get_open(self);
 	if (!limited || wanted > fid_flow_receipt(flow->flow)->bytes_held)
 		wanted = fid_flow_receipt(flow->flow)->bytes_held;
 	if (wanted == 0)

@@ -6,16 +6,24 @@
 #include "ext.h"
 
 #include <errno.h>
+#include <ruby/fiber/scheduler.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifdef HAVE_RB_IO_BUFFER_NEW
 #include <ruby/io/buffer.h>
 #endif
 
+enum {
+	IDLE_ROUNDS = 8, /* waits that brought nothing, before the scheduler is not believed */
+	IDLE_SLEEP_MS_MAX = 64,
+};
+
 struct memory {
 	struct ext_end sink;
 	struct fid_memory *memory; /* NULL: closed */
+	pid_t process; /* where it was made: two processes must not send the same bytes */
 	bool busy;
 };
 
@@ -70,6 +78,8 @@ static struct memory *get_open(VALUE self)
 
 	if (!memory->memory)
 		rb_raise(rb_eIOError, "closed memory");
+	if (memory->process != getpid())
+		rb_raise(rb_eIOError, "the memory belongs to the process that made it");
 	if (memory->busy)
 		rb_raise(rb_eThreadError, "the memory is used by another thread or fiber");
 	return memory;
@@ -88,17 +98,20 @@ static VALUE memory_setup(VALUE self, VALUE sink, VALUE mode)
 		.size = sizeof(options),
 		.flags = FID_INTERRUPTIBLE,
 	};
+	struct ext_end to;
 	int got;
 
-	if (memory->memory || memory->sink.fd >= 0)
-		rb_raise(rb_eRuntimeError, "the memory has been made already");
 	if (mode == ID2SYM(rb_intern("fresh")))
 		options.mode = FID_MEMORY_FRESH;
 	else if (mode != ID2SYM(rb_intern("copy")))
 		rb_raise(rb_eArgError,
 			 "unknown mode %" PRIsVALUE "; there are :copy and :fresh",
 			 rb_inspect(mode));
-	memory->sink = ext_sink(sink);
+	to = ext_sink(sink); /* it may run Ruby */
+	if (memory->process)
+		rb_raise(rb_eRuntimeError, "the memory has been made already");
+	memory->sink = to;
+	memory->process = getpid();
 	got = fid_memory_new(&memory->memory, memory->sink.fd, &options);
 	if (got < 0)
 		rb_exc_raise(ext_failure(got, FID_SIDE_SINK, NULL, Qnil));
@@ -162,20 +175,42 @@ static void fail(struct use *use)
 	rb_exc_raise(failure);
 }
 
+/*
+ * In the fiber: until the sink is ready. One that has something in its error queue always seems
+ * to be; after some waits that brought nothing others have their turn for a while.
+ */
+static void wait_by_scheduler(struct use *use, unsigned idle)
+{
+	unsigned doublings = idle - IDLE_ROUNDS;
+	int sleep_ms = doublings < 6 ? 1 << doublings : IDLE_SLEEP_MS_MAX;
+
+	if (idle < IDLE_ROUNDS)
+		ext_scheduler_wait(use->scheduler, &use->memory->sink, POLLOUT, UINT64_MAX);
+	else
+		rb_fiber_scheduler_kernel_sleep(use->scheduler, DBL2NUM(sleep_ms / 1000.0));
+}
+
 /* Until all that was committed is delivered. */
 static void deliver(struct use *use)
 {
 	struct memory *memory = use->memory;
 	struct ext_end *ends[1] = {&memory->sink};
+	uint64_t sent = UINT64_MAX;
+	unsigned idle = 0;
 
 	for (;;) {
+		const struct fid_receipt *receipt;
+
 		ext_region(ends, 1, send_pending, use);
 		if (use->result == FID_DONE)
 			return;
-		if (fid_memory_receipt(memory->memory)->error < 0)
+		receipt = fid_memory_receipt(memory->memory);
+		if (receipt->error < 0)
 			fail(use);
+		idle = receipt->bytes_out == sent ? idle + 1 : 0;
+		sent = receipt->bytes_out;
 		if (use->result == -ETIMEDOUT)
-			ext_scheduler_wait(use->scheduler, &memory->sink, POLLOUT, UINT64_MAX);
+			wait_by_scheduler(use, idle);
 	}
 }
 
@@ -404,8 +439,12 @@ static VALUE memory_close(VALUE self)
 
 	if (!memory->memory)
 		return Qnil;
-	memory = get_open(self);
-	memory->memory = fid_memory_free(memory->memory);
+	if (memory->process == getpid())
+		memory = get_open(self);
+	/* In a child it may be torn: see memory_free(). */
+	if (!memory->busy)
+		fid_memory_free(memory->memory);
+	memory->memory = NULL;
 	return Qnil;
 }
 
@@ -418,7 +457,8 @@ static VALUE memory_is_closed(VALUE self)
 
 /*
  * Ractors share a constant, so that it may be closed while others copy from it: users counts
- * those, and CLOSED keeps new ones out. Whoever makes the count CLOSED alone frees it.
+ * those, and CLOSED keeps new ones out, also before it is made. Whoever makes the count CLOSED
+ * alone frees it.
  */
 enum { CLOSED = 1 << 30 };
 
@@ -452,8 +492,10 @@ static const rb_data_type_t constant_type = {
 static VALUE constant_alloc(VALUE class)
 {
 	struct constant *constant;
+	VALUE self = TypedData_Make_Struct(class, struct constant, &constant_type, constant);
 
-	return TypedData_Make_Struct(class, struct constant, &constant_type, constant);
+	atomic_init(&constant->users, CLOSED);
+	return self;
 }
 
 static struct constant *get_constant(VALUE self)
@@ -520,7 +562,9 @@ static VALUE constant_initialize(int argc, VALUE *argv, VALUE self)
 		constant->bytes = 0;
 		rb_exc_raise(ext_failure(got, FID_SIDE_FID, "memfd", Qnil));
 	}
-	return rb_obj_freeze(self);
+	rb_obj_freeze(self);
+	atomic_store(&constant->users, 0);
+	return self;
 }
 
 static VALUE constant_bytes(VALUE self)
@@ -563,7 +607,7 @@ static VALUE constant_use(VALUE self)
 	int users = atomic_load(&constant->users);
 
 	do {
-		if (users & CLOSED || !OBJ_FROZEN(self))
+		if (users & CLOSED)
 			rb_raise(rb_eIOError, "closed constant");
 	} while (!atomic_compare_exchange_weak(&constant->users, &users, users + 1));
 	return rb_ensure(yield_descriptor, self, no_longer_used, self);

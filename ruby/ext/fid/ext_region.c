@@ -123,22 +123,116 @@ static void enter(struct region *region)
 		rb_jump_tag(inner.state);
 }
 
+/*
+ * Handlers of signals run in the main thread, and there also between two levels, where the
+ * outer IO is registered still: a handler that closes it would have to wait for itself
+ * (Ruby 3.1 gives up and leaves a pointer to a dead frame behind). So the main thread sends
+ * another one, which no handler ever runs in.
+ */
+struct errand {
+	struct region *region;
+	VALUE thread;
+	VALUE error;
+};
+
+static VALUE run_errand(void *argument)
+{
+	struct errand *errand = argument;
+	struct region *region = errand->region;
+
+	rb_protect(enter_protected, (VALUE)region, &region->state);
+	if (region->state == 0)
+		return Qnil;
+	errand->error = rb_errinfo();
+	if (!RTEST(rb_obj_is_kind_of(errand->error, rb_eException)))
+		rb_jump_tag(region->state); /* it is killed */
+	rb_set_errinfo(Qnil);
+	return Qnil;
+}
+
+static VALUE join_errand(VALUE argument)
+{
+	struct errand *errand = (struct errand *)argument;
+
+	return rb_funcall(errand->thread, rb_intern("join"), 0);
+}
+
+static bool is_alive(VALUE thread)
+{
+	return RTEST(rb_funcall(thread, rb_intern("alive?"), 0));
+}
+
+static void send_errand(struct region *region)
+{
+	struct errand errand = {.region = region, .error = Qnil};
+	int state = 0;
+
+	errand.thread = rb_thread_create(run_errand, &errand);
+	rb_protect(join_errand, (VALUE)&errand, &state);
+	/* It uses this frame: whatever came meanwhile has to wait for its end. */
+	while (is_alive(errand.thread)) {
+		int again = 0;
+
+		rb_thread_kill(errand.thread);
+		rb_protect(join_errand, (VALUE)&errand, &again);
+		if (again != 0)
+			state = again;
+	}
+	if (state != 0)
+		rb_jump_tag(state);
+	if (!NIL_P(errand.error))
+		rb_exc_raise(errand.error);
+}
+
+bool ext_is_main_among_others(void)
+{
+	return !rb_thread_alone() && rb_thread_current() == rb_thread_main();
+}
+
+static size_t count_ios(struct ext_end *const *ends, size_t count)
+{
+	size_t ios = 0;
+
+	for (size_t i = 0; i < count; i++)
+		ios += !NIL_P(ends[i]->io);
+	return ios;
+}
+
+static void check_ends(struct ext_end *const *ends, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		ext_end_check(ends[i]);
+}
+
 void ext_region(struct ext_end *const *ends, size_t count, void (*body)(void *), void *data)
 {
 	struct region region = {.ends = ends, .count = count, .body = body, .data = data};
 
-	for (size_t i = 0; i < count; i++)
-		ext_end_check(ends[i]);
+	check_ends(ends, count);
 	if (rb_thread_alone())
 		enter_unregistered(&region);
+	else if (ext_is_main_among_others() && count_ios(ends, count) > 1)
+		send_errand(&region);
 	else
 		enter(&region);
 }
 
-bool ext_interrupted(VALUE thread)
+void ext_brief_region(struct ext_end *const *ends, size_t count, void (*body)(void *),
+		      void *data)
 {
-	/* As IO.copy_stream does without the lock, which this function does not need. */
-	return rb_thread_interrupted(thread);
+	if (ext_is_main_among_others() && count_ios(ends, count) > 1) {
+		check_ends(ends, count);
+		body(data);
+		rb_thread_check_ints();
+		return;
+	}
+	ext_region(ends, count, body, data);
+}
+
+bool ext_interrupted(void)
+{
+	/* As IO.copy_stream does without the lock, which these functions do not need. */
+	return rb_thread_interrupted(rb_thread_current());
 }
 
 /* ---- Fiber schedulers ---- */

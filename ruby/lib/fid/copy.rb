@@ -59,7 +59,7 @@ module Fid
       to = endpoint(sink, File::WRONLY | File::CREAT, opened)
       if !opened.empty? && to.equal?(opened.last) && !sink_offset
         empty(to, from) do
-          raise ArgumentError, "timeout is negative" if timeout&.negative?
+          raise ArgumentError, "timeout must be 0 or more seconds" unless timeout.nil? || timeout >= 0
 
           Flow.new(from, to, length, source_offset: source_offset, stable: stable,
                                      require: require, routes: routes, pipe_bytes: pipe_bytes,

@@ -293,7 +293,7 @@ module Fid
       opened.concat(files)
       yield fan if block_given?
       # A file loses its bytes when it is certain that others will come.
-      files.each { |file| empty(file, from) { fan.receipt } }
+      files.each { |file| empty(file, from) { fan.send(:judge, timeout) } }
       receipt = run_or_salvage_fan(fan, timeout)
       # A file may tell only now that its disk is full.
       opened.pop.close until opened.empty?
