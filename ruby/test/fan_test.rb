@@ -1334,4 +1334,25 @@ class FanTest < FidTest
     # poll takes no more descriptors than a process may have.
     assert_equal 3, fan.run.bytes
   end
+
+  def test_what_was_taken_for_one_sink_goes_along_with_an_exception
+    bytes = data(600_000)
+    one, other = socket_pair
+    pipe_reader, sink = pipe
+    reading = reading(pipe_reader)
+    error = assert_raises(Errno::ETIMEDOUT) do
+      Fid.fan(open_file(bytes), [sink, other], timeout: 0.3)
+    end
+    sink.close
+    other.close
+    held = error.receipt.sinks[1].bytes_held
+    assert_operator held, :>, 0, "the socket took it all, and nothing was tried"
+    assert_equal [1], error.undelivered_to.keys
+    assert_equal held, error.undelivered_to[1].bytesize
+    left = error.undelivered.to_s
+    assert bytes.start_with?(one.read + error.undelivered_to[1])
+    first = reading.value
+    assert bytes.start_with?(first)
+    assert_operator error.receipt.source.bytes + left.bytesize, :>=, first.bytesize
+  end
 end

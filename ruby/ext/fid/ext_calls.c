@@ -277,7 +277,8 @@ static ssize_t perform(struct call *call)
 	if (call->source.fd < 0 || call->sink.fd < 0)
 		return -EBADF;
 	call->by_scheduler = !NIL_P(scheduler);
-	call->in_pieces = !call->tees && sleeps_when_full(call->sink.fd);
+	call->in_pieces = !call->tees && call->bytes > PIPE_BUF &&
+			  sleeps_when_full(call->sink.fd);
 	if (quick) {
 		/* Others may have run since they were looked up. */
 		ext_end_check(&call->source);

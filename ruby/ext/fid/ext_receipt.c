@@ -383,4 +383,5 @@ void ext_init_receipt(void)
 	rb_define_attr(mFailure, "receipt", 1, 0);
 	rb_define_attr(mFailure, "side", 1, 0);
 	rb_define_attr(mFailure, "undelivered", 1, 0);
+	rb_define_attr(mFailure, "undelivered_to", 1, 0);
 }

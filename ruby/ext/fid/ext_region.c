@@ -304,6 +304,8 @@ uint64_t ext_bytes(VALUE value, const char *name, bool *ret_given)
 	*ret_given = !NIL_P(value);
 	if (NIL_P(value))
 		return 0;
+	if (FIXNUM_P(value) && FIX2LONG(value) >= 0)
+		return (uint64_t)FIX2LONG(value);
 	value = rb_to_int(value);
 	if (RTEST(rb_funcall(value, '<', 1, INT2FIX(0))))
 		rb_raise(rb_eArgError, "%s must be 0 or more, not %" PRIsVALUE, name, value);

@@ -14,6 +14,9 @@ module Fid
   #   @return [Symbol, nil] whose fault it was: +:source+, +:sink+, +:fid+
   # @!attribute [r] undelivered
   #   @return [String, nil] bytes that were taken from the source and are nowhere else
+  # @!attribute [r] undelivered_to
+  #   @return [Hash{Integer => String}, nil] after {Fid.fan}: by the number of a sink, bytes that
+  #     were taken for it and that it has not had; {#undelivered} comes after them
   #
   # Thread#kill and Timeout.timeout leave no exception to take such bytes along: the source has
   # them again, to be read by Ruby, if it was given as an IO. After an Integer they are lost; a

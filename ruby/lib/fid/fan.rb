@@ -262,8 +262,9 @@ module Fid
     #   receipt = Fid.fan(socket, [file]) { |fan| fan.add(slow, on_slow: :drop, stall: 5) }
     #
     # What an exception of any kind leaves undelivered goes along with it: see
-    # Fid::Failure#undelivered. What was undelivered to one sink alone can only be had from a
-    # Fid::Fan (#salvage).
+    # Fid::Failure#undelivered, and #undelivered_to for what one sink alone has not had. Where no
+    # exception passes (Thread#kill, Timeout.timeout) only a Fid::Fan still has the latter
+    # (#salvage); the former goes back to the source.
     #
     # @param source [IO, #to_io, Integer, String, #to_path] a path is opened, and closed again
     # @param sinks [Array<IO, #to_io, Integer, String, #to_path>] likewise; a path is created or
@@ -315,12 +316,14 @@ module Fid
       receipt
     rescue Exception => e # rubocop:disable Lint/RescueException
       receipt = fan.receipt
+      held = receipt.sinks.each_index.select { |index| receipt.sinks[index].bytes_held.positive? }
       settled = receipt.source.bytes_held.zero?
-      raise if settled || e.frozen?
+      raise if (settled && held.empty?) || e.frozen?
 
       e.extend(Failure) unless e.is_a?(Failure)
       e.instance_variable_set(:@receipt, receipt)
-      e.instance_variable_set(:@undelivered, fan.salvage)
+      e.instance_variable_set(:@undelivered, fan.salvage) unless settled
+      e.instance_variable_set(:@undelivered_to, held.to_h { |index| [index, fan.salvage(index)] }.freeze)
       settled = true
       raise
     ensure
