@@ -723,7 +723,7 @@ FID_API int fid_fan_add(struct fid_fan *fan, int sink,
  * They return FID_DONE (run: 0) when the source has ended and each sink has all or has failed;
  * that one has failed is in its receipt. -errno: the source failed (its sinks have been given
  * all that came before), the last sink failed, one failed and FID_FAN_STOP is given, -ETIMEDOUT
- * or -EINTR as with flows, -EINVAL when there is no sink yet.
+ * or -EINTR as with flows.
  */
 FID_API int fid_fan_step(struct fid_fan *fan, struct fid_fan_wait *ret_wait);
 FID_API int fid_fan_run(struct fid_fan *fan, int timeout_ms);

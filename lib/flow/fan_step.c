@@ -295,9 +295,6 @@ static int advance(struct fid_fan *fan, int *ret_timeout_ms)
 	int result = FID_MORE;
 
 	*ret_timeout_ms = -1;
-	/* With nobody to give to there is nothing to wait for; sinks may still be added. */
-	if (fan->count == 0)
-		return -EINVAL;
 	if (!fan->started) {
 		int got = fid_fan_start(fan);
 
