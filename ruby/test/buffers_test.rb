@@ -121,6 +121,22 @@ class BuffersTest < FidTest
     end
   end
 
+  # Ruby reads ahead 8 KiB at most, so that there is more behind: the limit counts for both.
+  def test_copy_of_a_length_within_what_was_read_ahead_takes_nothing_else
+    text = "line\n#{data(40_000).tr("\n", " ")}"
+    [1, 100, 8191 - 5, 8192 - 5, 8193 - 5, 20_000].each do |length|
+      each_pair(text) do |source, sink, result, name|
+        source.gets
+        receipt = Fid.copy(source, sink, length)
+        assert_equal length, receipt.bytes, "#{name}, #{length}"
+        # At least a read and a write, of whichever part.
+        assert_operator receipt.calls.values.sum, :>=, 2 if name != :file && length < 8000
+        assert text[5, length] == result.call, "#{name}, #{length}"
+        assert text[(5 + length)..] == source.read.b, "#{name}, #{length}"
+      end
+    end
+  end
+
   def test_copy_delivers_what_was_pushed_back
     each_pair do |source, sink, result, name|
       source.gets
@@ -190,6 +206,24 @@ class BuffersTest < FidTest
       Fid.copy(source, sink, sink_offset: 7)
       assert_equal "." * 7 + REST + "." * (40 - 7 - REST.bytesize), File.read(at), name
       assert_equal 0, sink.pos
+    end
+  end
+
+  def test_copy_writes_what_comes_after_it_at_the_sink_offset_too
+    text = "line\n#{data(40_000).tr("\n", " ")}"
+    sources(text).each do |name, make|
+      [0, 7].each do |offset|
+        source = make.call
+        source.gets
+        at = file("." * 50_000)
+        sink = opened(File.open(at, "r+b"))
+        sink.seek 9
+        Fid.copy(source, sink, sink_offset: offset)
+        expected = ("." * 50_000).b
+        expected[offset, 40_000] = text[5..]
+        assert expected == File.binread(at), "#{name} at #{offset}"
+        assert_equal 9, sink.pos
+      end
     end
   end
 

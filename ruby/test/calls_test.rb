@@ -6,6 +6,7 @@
 
 require_relative "support"
 require "tempfile"
+require "timeout"
 
 # What the tests of the calls share.
 class CallsTestCase < FidTest
@@ -109,6 +110,15 @@ class CallsTest < CallsTestCase
     assert_equal "efghij", source.read
   end
 
+  def test_splice_to_a_socket_without_o_nonblock_sends_all_for_which_there_is_room
+    [socket_pair, tcp_pair].each do |near, far|
+      near.nonblock = false
+      bytes = data(8 * PAGE - 1)
+      assert_equal bytes.bytesize, Fid.splice(full_pipe(bytes), near, 1 << 20)
+      assert_equal bytes, far.read(bytes.bytesize)
+    end
+  end
+
   def test_splice_moves_what_fits_and_leaves_the_rest
     bytes = data(5 * PAGE)
     drain, sink = pipe
@@ -152,6 +162,10 @@ class CallsTest < CallsTestCase
       end
       assert_equal 0, Fid.splice(full_pipe(""), sink, 0)
     end
+    near, = socket_pair
+    near.nonblock = false
+    _, sink = pipe
+    assert_equal 0, Fid.splice(near, sink, 0)
   end
 
   def test_tee_gives_a_copy_and_takes_nothing_away
@@ -480,6 +494,23 @@ class CallsTest < CallsTestCase
     end
   end
 
+  def test_an_io_that_is_closed_while_the_other_end_is_looked_up_is_an_io_error
+    [open_file("source"), full_pipe("source")].each do |source|
+      number = source.fileno
+      _, sink = pipe
+      other = nil
+      closes = Object.new
+      closes.define_singleton_method(:to_io) do
+        source.close
+        other = File.open(__FILE__)
+        sink
+      end
+      assert_raises(IOError) { Fid.splice(source, closes, 4) }
+      assert_equal number, opened(other).fileno
+      assert_equal 0, other.sysseek(0, IO::SEEK_CUR)
+    end
+  end
+
   # ---- Offsets ----
 
   def test_off_in_is_where_to_begin_and_the_descriptor_stays
@@ -583,6 +614,11 @@ end
 
 # What a call waits for, and that nobody else waits meanwhile.
 class WaitingCallsTest < CallsTestCase
+  # Of <linux/net_tstamp.h>, and an option that Ruby has no name for.
+  SO_TIMESTAMPING = 37
+  TX_SOFTWARE = 1 << 1
+  SOFTWARE = 1 << 4
+
   def test_splice_waits_for_an_empty_pipe_whatever_its_descriptor_says
     each_kind_of_pipe do |make|
       source, feed = make.call
@@ -658,6 +694,19 @@ class WaitingCallsTest < CallsTestCase
       assert_equal 4, moved.value
       assert_equal "late", far.readpartial(10)
     end
+  end
+
+  def test_a_socket_with_o_nonblock_that_only_seems_to_be_ready_is_eagain
+    near, far = tcp_pair
+    put_news_in_the_error_queue(near, far)
+    near.nonblock = true
+    drain, sink = pipe
+    [0, :nonblock].each do |flags|
+      assert_equal :EAGAIN, Fid.splice(near, sink, 4, flags, exception: false)
+    end
+    far.write "here"
+    eventually { Fid.splice(near, sink, 4, exception: false) == 4 }
+    assert_equal "here", queued(drain)
   end
 
   def test_a_pipe_is_waited_for_although_the_socket_has_o_nonblock
@@ -763,6 +812,33 @@ class WaitingCallsTest < CallsTestCase
     end
   end
 
+  def test_a_source_that_is_closed_while_the_sink_is_flushed_is_an_io_error
+    source = full_pipe("source")
+    drain, sink = pipe
+    filled = fill(sink)
+    sink.sync = false
+    sink.write "buffered"
+    number = source.fileno
+    moved = waiting { Fid.splice(source, sink, 4) }
+    source.close
+    other = open_file("other")
+    assert_equal number, other.fileno
+    drain.readpartial(filled)
+    assert_raises(IOError) { moved.value }
+    assert_equal "buffered", queued(drain)
+    assert_equal 0, other.sysseek(0, IO::SEEK_CUR)
+  end
+
+  def test_a_call_that_would_never_end_is_left_by_timeout
+    cat = opened(IO.popen(["cat"], "wb", out: File::NULL))
+    [File.open("/dev/zero"), IO.popen(["cat", "/dev/zero"], "rb")].each do |source|
+      opened(source)
+      assert_raises(Timeout::Error) do
+        Timeout.timeout(0.1) { Fid.splice(source, cat, 1 << 60, :waitall) }
+      end
+    end
+  end
+
   # A splice that sleeps in the kernel has the pipe's lock, and who wants that lock meanwhile
   # waits for it without letting Ruby run: nothing but SIGKILL ends such a process. Hence a
   # process of its own for these two.
@@ -776,6 +852,23 @@ class WaitingCallsTest < CallsTestCase
       assert_equal "mine", queued(drain)
       far.write "late"
       assert_includes [4, :EAGAIN], moved.value
+    end
+  end
+
+  def test_a_socket_that_only_seems_to_be_ready_is_waited_for
+    [0, :nonblock].each do |flags|
+      in_a_process_that_may_freeze do
+        near, far = tcp_pair
+        put_news_in_the_error_queue(near, far)
+        near.nonblock = false
+        drain, sink = pipe
+        moved = thread { Fid.splice(near, sink, 4, flags, exception: false) }
+        wait_until_its_kernel_thread_sleeps(moved)
+        assert_equal 4, sink.write_nonblock("mine")
+        assert_equal "mine", queued(drain)
+        far.write "late"
+        assert_includes [4, :EAGAIN], moved.value
+      end
     end
   end
 
@@ -800,6 +893,15 @@ class WaitingCallsTest < CallsTestCase
   end
 
   private
+
+  # poll calls it readable for ever, and there is nothing to read.
+  def put_news_in_the_error_queue(near, far)
+    near.setsockopt(:SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | SOFTWARE)
+    near.write "x"
+    far.read 1
+    assert near.wait_readable(LONG)
+    assert_equal :wait_readable, near.recv_nonblock(1, exception: false)
+  end
 
   def each_kind_of_socket_and_flag
     [method(:socket_pair), method(:tcp_pair)].product([0, :nonblock]) do |make, flags|
@@ -1113,11 +1215,21 @@ class VmspliceTest < CallsTestCase
       GC.compact
       kept.concat(Array.new(20_000) { |number| "another #{number}" })
     end
+    move_all_objects
+    kept.concat(Array.new(20_000) { |number| "and another #{number}" })
     drain.read(filled)
     read = reading(drain)
     assert_equal expected.bytesize, written.value
     sink.close
     assert_equal expected, read.value
+  end
+
+  # What can move moves, and leaves a trap behind.
+  def move_all_objects
+    GC.verify_compaction_references(expand_heap: true, toward: :empty)
+  rescue ArgumentError
+    # The name that the keyword had before Ruby 3.2.
+    GC.verify_compaction_references(double_heap: true, toward: :empty)
   end
 
   def test_vmsplice_that_meets_a_gone_reader_half_way_tells_how_much_went_in

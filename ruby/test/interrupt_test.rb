@@ -11,6 +11,9 @@ class InterruptTest < FidTest
   class Stop < StandardError
   end
 
+  # More than any pipe or socket takes, and little enough for a file that gets it by mistake.
+  TOO_MUCH = 64 << 20
+
   # Copies that would not end by themselves: they wait for the source, or for the sink, or they
   # move all the time and never wait.
   def endless_copies
@@ -283,7 +286,7 @@ class InterruptTest < FidTest
   def test_a_copy_ends_when_another_thread_closes_its_source
     copies_by_io.each_key do |what|
       source, sink = endless_copies.fetch(what)
-      victim = copying(source, sink)
+      victim = copying(source, sink, sink.stat.chardev? ? nil : TOO_MUCH)
       source.close
       assert_raises(IOError, what) { victim.value }
       assert_predicate source, :closed?
@@ -294,7 +297,7 @@ class InterruptTest < FidTest
   def test_a_copy_ends_when_another_thread_closes_its_sink
     copies_by_io.each_key do |what|
       source, sink = endless_copies.fetch(what)
-      victim = copying(source, sink)
+      victim = copying(source, sink, sink.stat.chardev? ? nil : TOO_MUCH)
       sink.close
       assert_raises(IOError, what) { victim.value }
       assert_predicate sink, :closed?
@@ -337,9 +340,6 @@ class InterruptTest < FidTest
     rest = source.read_nonblock(1 << 20)
     assert_equal 300_000, delivered + undelivered.bytesize + rest.bytesize
   end
-
-  # More than any pipe or socket takes, and little enough for a file that gets it by mistake.
-  TOO_MUCH = 64 << 20
 
   # Another thread closes the sink and opens a file, which the kernel gives the same number.
   # Whatever the copy does then, it must not write to that file.

@@ -159,6 +159,7 @@ class SleepyPenguinTest < FidTest
     writer.close
     assert_nil SleepyPenguin.trysplice(reader, target, 5)
     assert_equal 2, SleepyPenguin.trysplice(target, pipe.last, 5, 0, off_in: 1)
+    assert_raises(ArgumentError) { SleepyPenguin.trysplice(reader, target, 5, :sometimes) }
   end
 
   # ---- tee ----

@@ -102,6 +102,13 @@ bool ext_scheduler_wait(VALUE scheduler, struct ext_end *end, int events, uint64
 uint64_t ext_now_ns(void);
 /* From nil, or seconds as an Integer or a Float. ArgumentError when negative. */
 uint64_t ext_deadline(VALUE seconds);
+/*
+ * "Ready", says poll or the scheduler, and nothing moves, again and again: a queue of errors
+ * that nobody reads, a slot that is not free. How long to sleep instead of the idle-th such
+ * wait: 0 for the first ones, and up to 64 ms.
+ */
+int ext_idle_ms(unsigned idle);
+
 /* Milliseconds left, rounded up; 0 when it is over, -1 for none; for poll(2). */
 int ext_left_ms(uint64_t deadline_ns);
 

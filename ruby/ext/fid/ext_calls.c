@@ -18,8 +18,6 @@ enum {
 	FLAGS_KERNEL = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT,
 	/* io_splice's own flag, with its value: go on until all has moved. */
 	WAITALL = 0x4000000,
-	IDLE_ROUNDS = 8, /* calls that moved nothing, before poll is not believed */
-	IDLE_SLEEP_MS_MAX = 64,
 	SEGMENTS_MAX = IOV_MAX,
 };
 
@@ -152,6 +150,18 @@ static bool is_judged_first(const struct call *call)
 	       (!is_pipe(call->source.fd) && !is_pipe(call->sink.fd));
 }
 
+/* POLLERR alone: a pipe without a reader, or a socket's queue of errors, which is no byte. */
+static bool is_ready(const struct pollfd *end)
+{
+	return end->revents & ~POLLERR || (end->revents && is_pipe(end->fd));
+}
+
+/* Whether an end has O_NONBLOCK, and its owner is to be told EAGAIN. */
+static bool refuses(int fd)
+{
+	return !is_pipe(fd) && has_nonblock(fd);
+}
+
 /*
  * Makes the call, unless it would sleep. It is also made when an end is not ready and it cannot
  * sleep for that end, since what is refused is refused at once. Returns true when result is the
@@ -162,7 +172,6 @@ static bool attempt(struct call *call)
 	struct pollfd *ends = call->ends;
 	bool would_sleep = false;
 	bool may_wait = true;
-	bool ready = true;
 
 	ends[0] = (struct pollfd){.fd = call->source.fd, .events = POLLIN};
 	ends[1] = (struct pollfd){.fd = call->sink.fd, .events = POLLOUT};
@@ -170,32 +179,34 @@ static bool attempt(struct call *call)
 		call->result = -errno;
 		return true;
 	}
+	if (is_ready(&ends[0]) && is_ready(&ends[1])) {
+		call->result = make(call);
+		if (call->result != -EAGAIN || call->patience == NONE)
+			return true;
+		/* A slot that is not free, or another reader was quicker. */
+		return call->patience == AS_GIVEN &&
+		       (refuses(call->source.fd) || refuses(call->sink.fd));
+	}
 	for (int i = 0; i < 2; i++) {
-		bool blocking;
+		bool pipe = is_pipe(ends[i].fd);
+		bool blocking = !pipe && !has_nonblock(ends[i].fd);
 
-		if (ends[i].revents)
+		if (is_ready(&ends[i]))
 			continue;
-		ready = false;
-		if (is_pipe(ends[i].fd)) {
-			may_wait &= call->patience != NONE;
-			continue;
-		}
-		blocking = !has_nonblock(ends[i].fd);
 		would_sleep |= blocking;
-		may_wait &= blocking || call->patience == ALWAYS;
+		may_wait &= pipe ? call->patience != NONE
+				 : blocking || call->patience == ALWAYS;
 	}
 	call->result = -EAGAIN;
 	if (!would_sleep || is_judged_first(call))
 		call->result = make(call);
-	/* With both ends ready EAGAIN is a slot that is not free, or another reader. */
-	return call->result != -EAGAIN || !may_wait || (ready && call->patience == NONE);
+	return call->result != -EAGAIN || !may_wait;
 }
 
 /* Waits for what was not ready. Returns 0 or -errno. */
 static int await(struct call *call)
 {
 	struct pollfd *ends = call->ends;
-	unsigned doublings = call->idle - IDLE_ROUNDS;
 	int got;
 
 	for (int i = 0; i < 2; i++)
@@ -203,10 +214,8 @@ static int await(struct call *call)
 			ends[i].fd = -1;
 	if (ends[0].fd >= 0 || ends[1].fd >= 0)
 		got = poll(ends, 2, -1);
-	else if (call->idle++ < IDLE_ROUNDS)
-		got = 0;
-	else /* poll says "ready" and the call EAGAIN, again and again */
-		got = poll(NULL, 0, doublings < 6 ? 1 << doublings : IDLE_SLEEP_MS_MAX);
+	else
+		got = poll(NULL, 0, ext_idle_ms(call->idle++));
 	return got < 0 ? -errno : 0;
 }
 
@@ -254,13 +263,21 @@ static void await_by_scheduler(VALUE scheduler, struct call *call)
 }
 
 /*
- * Whether the call takes no time worth the global lock, which costs more to get back than it
- * takes where other threads compute. A file may have to be read from a disk, and nobody knows
- * what a number is.
+ * Whether an attempt takes no time worth the global lock, which costs more to get back than it
+ * takes where other threads compute. It may not sleep either: a socket without O_NONBLOCK
+ * could, if another process is quicker. A file may have to be read from a disk; only the main
+ * thread among others takes that time with the lock, since it would have to send another one.
  */
 static bool is_quick(const struct ext_end *end)
 {
-	return !NIL_P(end->io) && !RTEST(rb_obj_is_kind_of(end->io, rb_cFile));
+	struct stat found;
+
+	if (NIL_P(end->io))
+		return false;
+	if (RTEST(rb_obj_is_kind_of(end->io, rb_cFile)))
+		return ext_is_main_among_others() && fstat(end->fd, &found) == 0 &&
+		       S_ISREG(found.st_mode);
+	return has_nonblock(end->fd) || is_pipe(end->fd);
 }
 
 /* Returns the bytes that moved, 0 at end of file, or -errno. */
@@ -268,8 +285,7 @@ static ssize_t perform(struct call *call)
 {
 	struct ext_end *ends[2] = {&call->source, &call->sink};
 	VALUE scheduler = ext_scheduler();
-	bool quick = (is_quick(&call->source) && is_quick(&call->sink)) ||
-		     ext_is_main_among_others();
+	bool quick = is_quick(&call->source) && is_quick(&call->sink);
 
 	if (call->bytes == 0)
 		return 0;
@@ -323,6 +339,8 @@ static size_t length_from(VALUE given)
 	bool is_given;
 	uint64_t length = ext_bytes(given, "length", &is_given);
 
+	if (!is_given)
+		rb_raise(rb_eTypeError, "length must be an Integer, not nil");
 	return length > SSIZE_MAX ? SSIZE_MAX : (size_t)length;
 }
 

@@ -215,12 +215,6 @@ static bool can_seek(const struct ext_end *end)
 	return lseek(end->fd, 0, SEEK_CUR) >= 0;
 }
 
-/* IO#pos writes what waits to be written, and gives back what was read ahead. */
-static void go_back(const struct ext_end *end)
-{
-	rb_funcall(end->io, rb_intern("pos"), 0);
-}
-
 /* What was read ahead, at most bytes_max: out of Ruby's buffer. */
 static VALUE take_read_ahead(const struct ext_end *source, uint64_t bytes_max)
 {
@@ -283,10 +277,8 @@ void ext_sink_settle(const struct ext_end *sink)
 {
 	if (NIL_P(sink->io))
 		return;
+	/* It also goes back from where Ruby has read ahead to, to where reading has come. */
 	rb_io_flush(sink->io);
-	/* Writing begins where reading has come to, and not where Ruby has read ahead to. */
-	if (ext_end_has_read_ahead(sink) && can_seek(sink))
-		go_back(sink);
 }
 
 VALUE ext_end_waiter(struct ext_end *end)

@@ -13,8 +13,6 @@
 #include <unistd.h>
 
 enum {
-	IDLE_ROUNDS = 8, /* waits that brought nothing, before poll is not believed */
-	IDLE_SLEEP_MS_MAX = 64,
 	SALVAGE_BYTES = 64 << 10,
 	FEED_PIPE_BYTES = 1 << 20,
 	/*
@@ -664,13 +662,8 @@ static int sleep_until_ready(struct run *run, const struct fid_fan_wait *wait,
 	if (moved != run->moved)
 		run->idle = 0;
 	run->moved = moved;
-	if (run->idle >= IDLE_ROUNDS) {
-		/* poll says "ready", and nothing moves, again and again. */
-		unsigned doublings = run->idle - IDLE_ROUNDS;
-		int sleep_ms = doublings < 6 ? 1 << doublings : IDLE_SLEEP_MS_MAX;
-
-		run->idle++;
-		got = poll(NULL, 0, least_ms(timeout_ms, sleep_ms));
+	if (ext_idle_ms(run->idle) > 0) {
+		got = poll(NULL, 0, least_ms(timeout_ms, ext_idle_ms(run->idle++)));
 		return got < 0 ? -errno : 0;
 	}
 	memcpy(fds, wait->fds, count * sizeof(*fds));

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <ruby/fiber/scheduler.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,14 +21,10 @@ enum {
 	 * sink is looked at so often: a client that has gone is noticed.
 	 */
 	LOOK_AT_SINK_S = 5,
-	/* So many waits that took no time and brought nothing, and waiting is not believed. */
-	IDLE_ROUNDS = 8,
-	IDLE_NS = 1000000,
+	IDLE_NS = 1000000, /* a wait that took less brought nothing */
 	/* Steps of a flow that is never made to wait, before other fibers have their turn. */
 	STEPS_BY_TURN = 4,
 };
-
-#define IDLE_SLEEP_S 0.032
 
 /*
  * A transfer has two parts where Ruby has read ahead from a source that cannot go back: first
@@ -41,6 +38,9 @@ struct flow {
 	VALUE ahead_bytes;      /* a String, or nil */
 	int ahead_fd;
 	struct fid_receipt earlier; /* the account of the first part, when it is done */
+	/* For who asks while another thread runs it: the account of some moments ago. */
+	pthread_mutex_t watched;
+	struct fid_receipt recent;
 	pid_t process; /* where it was made: two processes must not empty one pipe */
 	bool busy;
 };
@@ -95,6 +95,7 @@ static VALUE flow_alloc(VALUE class)
 
 	flow->source = EXT_END_NONE;
 	flow->sink = EXT_END_NONE;
+	pthread_mutex_init(&flow->watched, NULL);
 	flow->ahead_bytes = Qnil;
 	flow->ahead_fd = -1;
 	return self;
@@ -366,24 +367,50 @@ static VALUE flow_initialize(int argc, VALUE *argv, VALUE self)
  * @return [Receipt] the account so far, also after a failure
  * @raise [IOError] the flow is closed
  */
+/* What has moved in both parts, by who may use the flow. */
+static void account_all(struct flow *flow, struct fid_receipt *ret_receipt)
+{
+	*ret_receipt = *fid_flow_receipt(flow->flow);
+	if (flow->ahead)
+		account_ahead(flow, ret_receipt);
+	else
+		ext_receipt_add(ret_receipt, &flow->earlier);
+}
+
+static VALUE account(struct flow *flow)
+{
+	struct fid_receipt receipt;
+
+	account_all(flow, &receipt);
+	return ext_receipt_new(&receipt);
+}
+
+/* With the lock or without. */
+static void note_account(struct flow *flow)
+{
+	struct fid_receipt receipt;
+
+	account_all(flow, &receipt);
+	pthread_mutex_lock(&flow->watched);
+	flow->recent = receipt;
+	pthread_mutex_unlock(&flow->watched);
+}
+
 static VALUE flow_receipt(VALUE self)
 {
 	struct flow *flow = get(self);
 	struct fid_receipt receipt;
 
-	if (!flow->flow)
-		rb_raise(rb_eIOError, "closed flow");
-	receipt = *fid_flow_receipt(flow->flow);
-	if (flow->ahead)
-		account_ahead(flow, &receipt);
-	else
-		ext_receipt_add(&receipt, &flow->earlier);
+	if (!flow->busy || flow->process != getpid())
+		return account(get_open(self));
+	pthread_mutex_lock(&flow->watched);
+	receipt = flow->recent;
+	pthread_mutex_unlock(&flow->watched);
 	return ext_receipt_new(&receipt);
 }
 
 struct run {
 	struct flow *flow;
-	VALUE self;
 	VALUE scheduler;
 	uint64_t deadline_ns;
 
@@ -419,6 +446,7 @@ static void run_without_lock(void *argument)
 		int left_ms = ext_left_ms(run->deadline_ns);
 
 		moved = now_moved;
+		note_account(run->flow);
 		run->result = fid_flow_run(
 			run->part, left_ms >= 0 && left_ms < look_ms ? left_ms : look_ms);
 		if (run->result != -ETIMEDOUT || fid_flow_receipt(run->part)->error != 0)
@@ -455,9 +483,9 @@ static void wait_by_scheduler(struct run *run)
 	}
 	run->idle = moved == run->moved ? run->idle + 1 : 0;
 	run->moved = moved;
-	if (run->idle > IDLE_ROUNDS && ext_now_ns() - run->waited_ns < IDLE_NS) {
-		/* Something that is not read keeps an end "ready", an error queue for one. */
-		rb_fiber_scheduler_kernel_sleep(run->scheduler, DBL2NUM(IDLE_SLEEP_S));
+	if (ext_idle_ms(run->idle) > 0 && ext_now_ns() - run->waited_ns < IDLE_NS) {
+		rb_fiber_scheduler_kernel_sleep(run->scheduler,
+						DBL2NUM(ext_idle_ms(run->idle) / 1000.0));
 		return;
 	}
 	run->waited_ns = ext_now_ns();
@@ -475,9 +503,8 @@ static void wait_by_scheduler(struct run *run)
 static VALUE flow_failure(struct run *run, int error)
 {
 	if (error == -ETIMEDOUT && fid_flow_receipt(run->part)->error == 0)
-		return ext_failure(error, FID_SIDE_FID, "the time is over",
-				   flow_receipt(run->self));
-	return ext_failure(error, FID_SIDE_NONE, NULL, flow_receipt(run->self));
+		return ext_failure(error, FID_SIDE_FID, "the time is over", account(run->flow));
+	return ext_failure(error, FID_SIDE_NONE, NULL, account(run->flow));
 }
 
 /* One part to its end. Returns FID_DONE or -errno. */
@@ -505,7 +532,7 @@ static void raise_if_ended(struct run *run)
 {
 	if (run->flow->earlier.error != 0)
 		rb_exc_raise(ext_failure(run->flow->earlier.error, FID_SIDE_NONE, NULL,
-					 flow_receipt(run->self)));
+					 account(run->flow)));
 }
 
 static VALUE run_parts(VALUE argument)
@@ -526,7 +553,7 @@ static VALUE run_parts(VALUE argument)
 	result = run_part(run);
 	if (result < 0)
 		rb_exc_raise(flow_failure(run, result));
-	return flow_receipt(run->self);
+	return account(run->flow);
 }
 
 static VALUE no_longer_busy(VALUE argument)
@@ -540,10 +567,11 @@ static VALUE no_longer_busy(VALUE argument)
 static VALUE run_for(VALUE self, VALUE timeout)
 {
 	/* What runs Ruby comes first: it might close the flow. */
-	struct run run = {.self = self, .deadline_ns = ext_deadline(timeout)};
+	struct run run = {.deadline_ns = ext_deadline(timeout)};
 
 	run.scheduler = ext_scheduler();
 	run.flow = get_open(self);
+	note_account(run.flow);
 	run.flow->busy = true;
 	return rb_ensure(run_parts, (VALUE)&run, no_longer_busy, (VALUE)&run);
 }
@@ -620,8 +648,9 @@ static VALUE step_parts(VALUE argument)
  */
 static VALUE flow_step(VALUE self)
 {
-	struct run run = {.self = self, .flow = get_open(self)};
+	struct run run = {.flow = get_open(self)};
 
+	note_account(run.flow);
 	run.flow->busy = true;
 	return rb_ensure(step_parts, (VALUE)&run, no_longer_busy, (VALUE)&run);
 }
@@ -719,7 +748,7 @@ static VALUE salvage_into(VALUE argument)
 	struct transfer *transfer = (struct transfer *)argument;
 	VALUE source = get(transfer->self)->source.io;
 	VALUE exception = rb_errinfo();
-	VALUE receipt = flow_receipt(transfer->self);
+	VALUE receipt = account(get_open(transfer->self));
 	VALUE undelivered = salvage(transfer->self, Qnil);
 
 	if (NIL_P(undelivered))

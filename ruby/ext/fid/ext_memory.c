@@ -15,11 +15,6 @@
 #include <ruby/io/buffer.h>
 #endif
 
-enum {
-	IDLE_ROUNDS = 8, /* waits that brought nothing, before the scheduler is not believed */
-	IDLE_SLEEP_MS_MAX = 64,
-};
-
 struct memory {
 	struct ext_end sink;
 	struct fid_memory *memory; /* NULL: closed */
@@ -181,10 +176,9 @@ static void fail(struct use *use)
  */
 static void wait_by_scheduler(struct use *use, unsigned idle)
 {
-	unsigned doublings = idle - IDLE_ROUNDS;
-	int sleep_ms = doublings < 6 ? 1 << doublings : IDLE_SLEEP_MS_MAX;
+	int sleep_ms = ext_idle_ms(idle);
 
-	if (idle < IDLE_ROUNDS)
+	if (sleep_ms == 0)
 		ext_scheduler_wait(use->scheduler, &use->memory->sink, POLLOUT, UINT64_MAX);
 	else
 		rb_fiber_scheduler_kernel_sleep(use->scheduler, DBL2NUM(sleep_ms / 1000.0));

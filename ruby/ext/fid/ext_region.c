@@ -132,22 +132,31 @@ static void enter(struct region *region)
 struct errand {
 	struct region *region;
 	VALUE thread;
-	VALUE error;
+	VALUE error; /* an exception, or nil */
+	bool done;
 };
 
 static VALUE run_errand(void *argument)
 {
 	struct errand *errand = argument;
 	struct region *region = errand->region;
+	VALUE error;
 
 	rb_protect(enter_protected, (VALUE)region, &region->state);
-	if (region->state == 0)
-		return Qnil;
-	errand->error = rb_errinfo();
-	if (!RTEST(rb_obj_is_kind_of(errand->error, rb_eException)))
-		rb_jump_tag(region->state); /* it is killed */
-	rb_set_errinfo(Qnil);
+	if (region->state != 0) {
+		error = rb_errinfo();
+		if (!RTEST(rb_obj_is_kind_of(error, rb_eException)))
+			rb_jump_tag(region->state); /* it is killed */
+		errand->error = error;
+		rb_set_errinfo(Qnil);
+	}
+	errand->done = true;
 	return Qnil;
+}
+
+static VALUE make_errand(VALUE argument)
+{
+	return rb_thread_create(run_errand, (struct errand *)argument);
 }
 
 static VALUE join_errand(VALUE argument)
@@ -167,7 +176,13 @@ static void send_errand(struct region *region)
 	struct errand errand = {.region = region, .error = Qnil};
 	int state = 0;
 
-	errand.thread = rb_thread_create(run_errand, &errand);
+	errand.thread = rb_protect(make_errand, (VALUE)&errand, &state);
+	if (state != 0) {
+		/* No more threads to be had: what is left to fear is such a handler. */
+		rb_set_errinfo(Qnil);
+		enter(region);
+		return;
+	}
 	rb_protect(join_errand, (VALUE)&errand, &state);
 	/* It uses this frame: whatever came meanwhile has to wait for its end. */
 	while (is_alive(errand.thread)) {
@@ -180,8 +195,13 @@ static void send_errand(struct region *region)
 	}
 	if (state != 0)
 		rb_jump_tag(state);
-	if (!NIL_P(errand.error))
+	if (!NIL_P(errand.error)) {
+		/* Of where it was raised nobody knows: tell of where it came from. */
+		rb_funcall(errand.error, rb_intern("set_backtrace"), 1, rb_make_backtrace());
 		rb_exc_raise(errand.error);
+	}
+	if (!errand.done)
+		rb_raise(rb_eThreadError, "the thread that did this was killed");
 }
 
 bool ext_is_main_among_others(void)
@@ -297,6 +317,15 @@ int ext_left_ms(uint64_t deadline_ns)
 	if (deadline_ns - now > (uint64_t)INT_MAX * 1000000 - 999999)
 		return INT_MAX;
 	return (int)((deadline_ns - now + 999999) / 1000000);
+}
+
+int ext_idle_ms(unsigned idle)
+{
+	enum { BELIEVED = 8, DOUBLINGS = 6 };
+
+	if (idle < BELIEVED)
+		return 0;
+	return 1 << (idle - BELIEVED < DOUBLINGS ? idle - BELIEVED : DOUBLINGS);
 }
 
 uint64_t ext_bytes(VALUE value, const char *name, bool *ret_given)
