@@ -126,16 +126,16 @@ class CitizenTest < FidTest
     end
   end
 
+  # By another thread, whenever this one gives up the lock. With GC.auto_compact this program
+  # crashed now and then while Ruby 3.1 marked its own tables; whose fault it is, is open.
   def test_copies_are_right_while_objects_move
-    skip "this Ruby cannot compact" unless GC.respond_to?(:compact)
-    before = GC.auto_compact
-    GC.auto_compact = true
-    20.times do
-      assert_copies
-      GC.start
-    end
+    done = false
+    compacting = thread { GC.compact until done }
+    20.times { assert_copies }
+    done = true
+    compacting.join
   ensure
-    GC.auto_compact = before if GC.respond_to?(:compact)
+    done = true
   end
 
   def test_a_copy_that_waits_goes_on_after_objects_have_moved
@@ -186,7 +186,8 @@ class CitizenTest < FidTest
       sources.each { |_, writer| writer.close }
       flows.each { |flow| flow.run.bytes == 4 or abort "lost" }
       receipts.each(&:to_h)
-      Fid.copy("/dev/null", IO.pipe.last).demotions.first.error == Errno::EINVAL or abort "moved"
+      demotion = Fid.copy("/dev/null", IO.pipe.last).demotions.first
+      demotion.error == Errno::EINVAL or abort "moved"
     RUBY
     assert_predicate status, :success?
   end
@@ -211,7 +212,8 @@ class CitizenTest < FidTest
             raise "other bytes" unless got.value == bytes
             receipt
           end
-          flow = Fid::Flow.new(IO.pipe.first.tap { |io| io.ungetbyte("abc") }, File.open("/dev/full", "w"))
+          ahead = IO.pipe.first.tap { |io| io.ungetbyte("abc") }
+          flow = Fid::Flow.new(ahead, File.open("/dev/full", "w"))
           failure = begin
             flow.run
           rescue Errno::ENOSPC => e
@@ -327,16 +329,16 @@ class CitizenTest < FidTest
     run = lambda do |times|
       times.times do |count|
         Fid.copy(from, to)
-        Fid.copy(from, "/dev/full") rescue nil # rubocop:disable Style/RescueModifier
+        Fid.copy(from, "/dev/full") rescue nil
         IO.pipe do |reader, writer|
           Fid.copy(from, writer, 10_000)
-          Fid.copy(reader, writer) rescue nil # rubocop:disable Style/RescueModifier
+          Fid.copy(reader, writer) rescue nil
           reader.gets("a")
           Fid.copy(reader, to, 5000)
-          Fid.copy(reader, "/dev/null", require: :by_reference) rescue nil # rubocop:disable Style/RescueModifier
-          Fid.copy(reader, "/dev/null", timeout: 0) rescue nil # rubocop:disable Style/RescueModifier
+          Fid.copy(reader, "/dev/null", require: :by_reference) rescue nil
+          Fid.copy(reader, "/dev/null", timeout: 0) rescue nil
         end
-        Fid.copy(from, 987_654) rescue nil if count.even? # rubocop:disable Style/RescueModifier
+        Fid.copy(from, 987_654) rescue nil if count.even?
       end
     end
     GC.start
@@ -689,8 +691,8 @@ class CitizenTest < FidTest
     Scheduler.run do
       Fiber.schedule { flow.run }
       Fiber.schedule do
-        [-> { flow.run }, -> { flow.step }, -> { flow.close }, -> { flow.salvage }].each do |call|
-          call.call
+        %i[run step close salvage].each do |name|
+          flow.public_send(name)
         rescue ThreadError => e
           errors << e
         end

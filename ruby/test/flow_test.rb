@@ -58,7 +58,9 @@ class FlowTest < FidTest
     reader, sink = socket_pair
     thread { writer.write(bytes).tap { writer.close } }
     made = flow(source, sink)
-    assert_raises(Errno::ETIMEDOUT) { made.run(timeout: 0.02) } while made.receipt.bytes_held.zero?
+    while made.receipt.bytes_held.zero?
+      assert_raises(Errno::ETIMEDOUT) { made.run(timeout: 0.02) }
+    end
     [made, source, sink, reader]
   end
 
@@ -103,7 +105,7 @@ class FlowTest < FidTest
   def test_flow_that_failed_says_so_again
     source = full_pipe("bytes" * 1000)
     made = flow(source, opened(File.open("/dev/full", "wb")), routes: :read_write)
-    [-> { made.run }, -> { made.step }, -> { made.run(timeout: 1) }, -> { made.step }].each do |call|
+    [-> { made.run }, -> { made.step }, -> { made.run(timeout: 1) }].each do |call|
       error = assert_raises(Errno::ENOSPC, &call)
       assert_equal :sink, error.side
       assert_equal 5000, error.receipt.bytes_held
@@ -164,7 +166,8 @@ class FlowTest < FidTest
         bytes = data(length)
         source, feeder = ends(source_kind, size, bytes)
         sink_path = path("sink")
-        reader, sink = sink_kind == :file ? [nil, opened(File.open(sink_path, "wb"))] : ends(sink_kind, size)
+        reader, sink = ends(sink_kind, size) unless sink_kind == :file
+        sink ||= opened(File.open(sink_path, "wb"))
         got = reading(reader) if reader
         feeding = thread { feeder.write(bytes).tap { feeder.close } } if feeder
         made = flow(source, sink)
@@ -172,7 +175,8 @@ class FlowTest < FidTest
         feeding&.join
         sink.close
         assert_equal length, made.receipt.bytes
-        assert bytes == (got ? got.value : File.binread(sink_path)), "#{source_kind} to #{sink_kind}"
+        delivered = got ? got.value : File.binread(sink_path)
+        assert bytes == delivered, "#{source_kind} to #{sink_kind}"
       end
     end
   end
@@ -410,8 +414,8 @@ class FlowTest < FidTest
     empty = Fid::Flow.allocate
     assert_predicate empty, :closed?
     assert_nil empty.close
-    [-> { empty.run }, -> { empty.step }, -> { empty.salvage }, -> { empty.receipt }].each do |call|
-      assert_raises(IOError, &call)
+    %i[run step salvage receipt].each do |name|
+      assert_raises(IOError) { empty.public_send(name) }
     end
   end
 
@@ -488,7 +492,7 @@ class FlowTest < FidTest
     thread { feeder.write(bytes).tap { feeder.close } }
     got = reading(reader)
     made = flow(source, sink)
-    until thread { made.run(timeout: 0.001) rescue nil }.value # rubocop:disable Style/RescueModifier
+    until thread { made.run(timeout: 0.001) rescue nil }.value
     end
     sink.close
     assert bytes == got.value

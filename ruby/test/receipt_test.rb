@@ -70,7 +70,9 @@ class ReceiptTest < FidTest
 
   def test_receipt_of_nothing_is_one_of_zeros
     receipt = Fid.copy(file(""), "/dev/null")
-    (COUNTERS - %i[pipe_bytes pipe_bytes_asked waits]).each { |name| assert_equal 0, receipt.public_send(name), name }
+    (COUNTERS - %i[pipe_bytes pipe_bytes_asked waits]).each do |name|
+      assert_equal 0, receipt.public_send(name), name
+    end
     assert_equal true, receipt.by_reference?
     assert_equal({}, receipt.by_method)
     assert_equal [], receipt.demotions
@@ -159,7 +161,8 @@ class ReceiptTest < FidTest
     receipt = copied
     assert_raises(TypeError, NoMethodError) { Class.new(Fid::Receipt).new }
     # Where these work they give the same account.
-    [-> { receipt.dup }, -> { receipt.clone }, -> { Marshal.load(Marshal.dump(receipt)) }].each do |copy|
+    [-> { receipt.dup }, -> { receipt.clone },
+     -> { Marshal.load(Marshal.dump(receipt)) }].each do |copy|
       assert_equal receipt, copy.call
     rescue TypeError, NoMethodError => e
       assert_includes e.message, "Fid::Receipt"
@@ -180,7 +183,7 @@ class ReceiptTest < FidTest
   end
 
   def test_receipts_of_the_same_account_are_equal
-    flow = Fid::Flow.new(open_file("a" * 100), "/dev/null".then { |at| opened(File.open(at, "w")) })
+    flow = Fid::Flow.new(open_file("a" * 100), opened(File.open(File::NULL, "w")))
     flow.run
     one = flow.receipt
     other = flow.receipt
@@ -258,15 +261,15 @@ class ReceiptTest < FidTest
     reader.close
     error = assert_raises(Errno::EPIPE) { copying.value }
     assert_operator error.receipt.bytes, :>, 0
-    assert_equal "Broken pipe - sink: #{error.receipt.error_call}, after #{error.receipt.bytes} bytes",
+    receipt = error.receipt
+    assert_equal "Broken pipe - sink: #{receipt.error_call}, after #{receipt.bytes} bytes",
                  error.message
   end
 
   def test_failure_that_was_refused_at_once_says_why
     reader, = pipe
-    error = assert_raises(Errno::EOPNOTSUPP) do
-      Fid.copy(reader, open_file("").tap { |io| io.reopen(path("to"), "w") }, require: :by_reference)
-    end
+    sink = opened(File.open(path("to"), "w"))
+    error = assert_raises(Errno::EOPNOTSUPP) { Fid.copy(reader, sink, require: :by_reference) }
     assert_includes error.message, "it copies, and by-reference is required"
     error = assert_raises(Errno::ESPIPE) { Fid.copy(reader, path("to"), source_offset: 5) }
     assert_match(/source.*offset/, error.message)

@@ -363,10 +363,6 @@ static VALUE flow_initialize(int argc, VALUE *argv, VALUE self)
 
 /* ---- Moving ---- */
 
-/*
- * @return [Receipt] the account so far, also after a failure
- * @raise [IOError] the flow is closed
- */
 /* What has moved in both parts, by who may use the flow. */
 static void account_all(struct flow *flow, struct fid_receipt *ret_receipt)
 {
@@ -396,6 +392,10 @@ static void note_account(struct flow *flow)
 	pthread_mutex_unlock(&flow->watched);
 }
 
+/*
+ * @return [Receipt] the account so far, also after a failure
+ * @raise [IOError] the flow is closed
+ */
 static VALUE flow_receipt(VALUE self)
 {
 	struct flow *flow = get(self);
