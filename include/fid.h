@@ -7,8 +7,8 @@
  *	struct fid_receipt receipt;
  *	int64_t moved = fid_copy(STDIN_FILENO, STDOUT_FILENO, NULL, &receipt);
  *
- * The header follows the data: the words, the kernel, pipes, the three calls, flows, memory,
- * fans. These rules hold throughout:
+ * The header follows the data: the words, the kernel, pipes, the three calls, flows, routes,
+ * memory, fans. These rules hold throughout:
  *
  * - Arguments follow the data: the source stands before the sink.
  * - A return is 0 or positive, or a negative errno value such as -EPIPE. Progress is never
@@ -28,6 +28,7 @@
 #define FID_H
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -348,6 +349,11 @@ FID_API struct fid_stash *fid_stash_free(struct fid_stash *stash);
  * splicing reader), but the pipe is the caller's and its pages are charged to whoever made it.
  */
 #define FID_GROW_PIPES 0x40u
+/*
+ * fid_flow_new() only: the flow takes no byte that fid_flow_grant() has not allowed, so that
+ * its owner sets its pace. It never clones a file, which is all or nothing.
+ */
+#define FID_PACED 0x100u
 
 enum fid_require {
 	FID_REQUIRE_NOTHING = 0,
@@ -457,9 +463,10 @@ FID_API int fid_flow_new(struct fid_flow **ret_flow, int source, int sink,
 			 const struct fid_options *options, struct fid_receipt *ret_receipt);
 
 /* What fid_flow_step() returns. */
-#define FID_DONE 0 /* end of file, or bytes_max reached; everything is delivered */
-#define FID_MORE 1 /* it moved bytes and may move more at once: step again */
-#define FID_WAIT 2 /* nothing to do before poll(2) says so */
+#define FID_DONE 0   /* end of file, or bytes_max reached; everything is delivered */
+#define FID_MORE 1   /* it moved bytes and may move more at once: step again */
+#define FID_WAIT 2   /* nothing to do before poll(2) says so */
+#define FID_PAUSED 3 /* FID_PACED: all that was granted is delivered; grant more, then step */
 
 /*
  * Moves some bytes, a bounded amount of work. It does not sleep on descriptors with O_NONBLOCK;
@@ -478,8 +485,8 @@ FID_API int fid_flow_new(struct fid_flow **ret_flow, int source, int sink,
  * something (time stamps, MSG_ZEROCOPY) has POLLERR until the program reads it; as a sink it is
  * not watched meanwhile, and as a source it makes poll(2) return at once.
  *
- * Returns FID_DONE, FID_MORE, FID_WAIT, -EINTR (see FID_INTERRUPTIBLE) or the error that ended
- * the flow, which further calls repeat.
+ * Returns FID_DONE, FID_MORE, FID_WAIT, FID_PAUSED, -EINTR (see FID_INTERRUPTIBLE) or the error
+ * that ended the flow, which further calls repeat.
  */
 FID_API int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2]);
 
@@ -487,11 +494,20 @@ FID_API int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2]);
  * Steps and waits until the flow ends. timeout_ms bounds the whole call; -1 waits for ever; 0
  * makes one step. With any bound the flow behaves as with FID_NOWAIT from then on.
  *
- * Returns 0 when done, -ETIMEDOUT and -EINTR (the flow is intact), or the error that ended it.
- * A connection may end with ETIMEDOUT as well; then, and only then, the receipt has it as
- * error.
+ * Returns 0 when done, FID_PAUSED, -ETIMEDOUT and -EINTR (the flow is intact), or the error
+ * that ended it. A connection may end with ETIMEDOUT as well; then, and only then, the receipt
+ * has it as error.
  */
 FID_API int fid_flow_run(struct fid_flow *flow, int timeout_ms);
+
+/*
+ * FID_PACED: allows the flow to take so many bytes more; what was granted before and not taken
+ * still counts. A paused flow is not woken by anything else, and notices only at its next step
+ * that its sink has died. Takes no system call.
+ *
+ * Returns 0, or -EINVAL for a flow that is not paced.
+ */
+FID_API int fid_flow_grant(struct fid_flow *flow, uint64_t bytes);
 
 /*
  * Hands over bytes that were taken from the source and not delivered, oldest first: at most
@@ -513,6 +529,89 @@ FID_API const struct fid_receipt *fid_flow_receipt(struct fid_flow *flow);
  * NULL is taken. Returns NULL.
  */
 FID_API struct fid_flow *fid_flow_free(struct fid_flow *flow);
+
+/* ---- Routes: which way, and why ---- */
+
+/* What a descriptor is, as far as the choice of a way needs it. */
+enum fid_kind {
+	FID_KIND_UNKNOWN =
+		0, /* not asked, or none of the others: eventfd, timerfd, inotify ... */
+	FID_KIND_REGULAR,
+	FID_KIND_PIPE,   /* pipe or FIFO */
+	FID_KIND_TCP,    /* an Internet stream socket */
+	FID_KIND_UNIX,   /* a unix stream socket */
+	FID_KIND_SOCKET, /* any other socket: datagrams, packets */
+	FID_KIND_TERMINAL,
+	FID_KIND_MEMORY, /* /dev/null, /dev/zero, /dev/full, /dev/random: never sleeps long */
+	FID_KIND_CHARACTER,
+	FID_KIND_BLOCK,
+	FID_KIND_DIRECTORY,
+	FID_KINDS,
+};
+
+/* "file", "pipe", "tcp-socket", "memory-device" ... as the command shows it. Static storage. */
+FID_API const char *fid_kind_name(enum fid_kind kind);
+
+/* One end, as fstat(2), fcntl(2), getsockopt(2) and fstatfs(2) tell of it. */
+struct fid_end {
+	uint8_t kind;  /* enum fid_kind */
+	bool readable; /* by its access mode */
+	bool writable;
+	bool append;      /* O_APPEND */
+	bool direct;      /* O_DIRECT */
+	bool nonblocking; /* O_NONBLOCK */
+	bool remote; /* its pages may come from a process or network: FUSE, NFS, CIFS, 9p */
+	bool plain;  /* a regular file whose file system copies as any other program would */
+	bool page_cache; /* a regular file whose pages splice is known to pass on by reference
+			  */
+	bool offset_given;
+	bool is_null; /* /dev/null */
+	uint8_t reserved_bytes[5];
+	uint64_t device;
+	uint64_t inode;
+	uint64_t size;     /* st_size: a hint about what to expect and never believed */
+	uint64_t position; /* a regular file's own offset */
+};
+
+/*
+ * Looks at a descriptor, which may be one of O_PATH, and changes nothing. Returns 0, or -errno
+ * of fstat(2) or fcntl(2). Threads: any.
+ */
+FID_API int fid_end_look(int descriptor, struct fid_end *ret_end);
+
+/* One method of a ladder. */
+struct fid_rung {
+	uint8_t method; /* enum fid_method */
+	uint8_t class_; /* enum fid_class: how its bytes count */
+	bool stable;    /* what it delivers cannot change afterwards */
+	bool asks;      /* poll the source before each call, which must not sleep for it */
+	uint32_t chunk_bytes;
+	uint32_t pipe_bytes; /* the private pipe to ask for; 0: none is needed */
+	const char *reason;  /* why it stands here; static storage */
+};
+
+/* The methods that a flow tries, in that order, until the kernel takes one. */
+struct fid_ladder {
+	uint32_t count;
+	uint32_t start_small; /* 1: read and write first, a pipe when the stream is fast */
+	struct fid_rung rung[FID_METHODS_MAX];
+};
+
+/*
+ * What a flow from source to sink would do, and why: the very choice that fid_flow_new() makes.
+ * It asks the kernel nothing, so that ends which do not exist yet can be described instead of
+ * looked at; their offset_given is set by options. options and facts (fid_probe()) may be NULL.
+ * ret_refused, by method, says why a method is not on the ladder, or NULL where
+ * it is; it may be NULL itself. Strings have static storage.
+ *
+ * What is on the ladder may still be refused: whether two files share extents, whether a
+ * security module objects, only doing tells. A ladder without a rung means -EOPNOTSUPP.
+ *
+ * Returns 0, or what fid_flow_new() would: -EBADF, -ESPIPE, -EINVAL, -E2BIG.
+ */
+FID_API int fid_route(const struct fid_end *source, const struct fid_end *sink,
+		      const struct fid_options *options, const struct fid_facts *facts,
+		      struct fid_ladder *ret_ladder, const char *ret_refused[FID_METHODS_MAX]);
 
 /* ---- Memory: who may write these bytes again, and when ---- */
 

@@ -160,3 +160,18 @@ int fid_end_examine(struct fid_kernel *kernel, int fd, struct fid_end *ret_end,
 	}
 	return 0;
 }
+
+int fid_end_look(int descriptor, struct fid_end *ret_end)
+{
+	struct fid_kernel *kernel = fid_linux();
+	struct fid_stat stat;
+	enum fid_call call;
+	int got = fid_end_examine(kernel, descriptor, ret_end, &stat, &call);
+
+	if (got == 0 && ret_end->kind == FID_KIND_REGULAR) {
+		int64_t at = kernel->seek(kernel, descriptor, 0, SEEK_CUR);
+
+		ret_end->position = at > 0 ? (uint64_t)at : 0;
+	}
+	return got;
+}

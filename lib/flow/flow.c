@@ -4,6 +4,7 @@
  * the machine (machine.c); running is stepping and waiting.
  */
 #include "flow/flow.h"
+#include "flow/ask.h"
 #include "flow/judge.h"
 #include "flow/machine.h"
 #include "options.h"
@@ -14,10 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define FLAGS_KNOWN                                                                         \
-	(FID_STABLE | FID_NOWAIT | FID_INTERRUPTIBLE | FID_LIMIT_ZERO | FID_SOURCE_OFFSET | \
-	 FID_SINK_OFFSET | FID_GROW_PIPES)
 
 enum {
 	GROW_BYTES =
@@ -43,58 +40,17 @@ static int reject(struct fid_flow *flow, int error, enum fid_side side, enum fid
 	return error;
 }
 
-/* What is wrong with the options, or NULL. */
-static const char *check_options(const struct fid_options *options)
+static int object(struct fid_flow *flow, const struct fid_objection *objection)
 {
-	if (options->flags & ~FLAGS_KNOWN)
-		return "an unknown flag";
-	if (options->routes & ~(FID_ROUTE(FID_ROUTES) - 1))
-		return "an unknown route";
-	if (options->require > FID_REQUIRE_BY_REFERENCE)
-		return "an unknown requirement";
-	if (options->timeout_ms < 0)
-		return "a negative time-out";
-	if (options->source_offset > INT64_MAX || options->sink_offset > INT64_MAX)
-		return "an offset beyond the largest file";
-	return NULL;
-}
-
-static bool is_seekable(const struct fid_end *end)
-{
-	switch (end->kind) {
-	case FID_KIND_PIPE:
-	case FID_KIND_TCP:
-	case FID_KIND_UNIX:
-	case FID_KIND_SOCKET:
-	case FID_KIND_TERMINAL:
-		return false;
-	default:
-		return true;
-	}
-}
-
-static int check_sink(struct fid_flow *flow)
-{
-	struct fid_end *sink = &flow->sink_end;
-
-	if (!sink->writable)
-		return reject(flow, -EBADF, FID_SIDE_SINK, FID_CALL_FCNTL,
-			      "the sink is not open for writing");
-	sink->offset_given = flow->sink_at >= 0;
-	if (sink->offset_given && !is_seekable(sink))
-		return reject(flow, -ESPIPE, FID_SIDE_SINK, FID_CALL_LSEEK,
-			      "the sink has no offsets");
-	/* pwrite(2) appends there whatever the offset: BUGS of its manual page. */
-	if (sink->offset_given && sink->append)
-		return reject(flow, -EINVAL, FID_SIDE_SINK, FID_CALL_FCNTL,
-			      "the sink has O_APPEND and takes no offset");
-	return 0;
+	return reject(flow, objection->error, objection->side, objection->call,
+		      objection->reason);
 }
 
 static int examine(struct fid_flow *flow)
 {
 	struct fid_end *source = &flow->source_end;
 	struct fid_end *sink = &flow->sink_end;
+	struct fid_objection objection;
 	struct fid_stat stat;
 	enum fid_call call;
 	int got = fid_end_examine(flow->kernel, flow->sink, sink, &stat, &call);
@@ -104,20 +60,10 @@ static int examine(struct fid_flow *flow)
 	got = fid_end_examine(flow->kernel, flow->source, source, &stat, &call);
 	if (got < 0)
 		return reject(flow, got, FID_SIDE_SOURCE, call, NULL);
-	if (!source->readable)
-		return reject(flow, -EBADF, FID_SIDE_SOURCE, FID_CALL_FCNTL,
-			      "the source is not open for reading");
-	if (source->kind == FID_KIND_PIPE && sink->writable && sink->kind == FID_KIND_PIPE &&
-	    source->device == sink->device && source->inode == sink->inode)
-		return reject(flow, -EINVAL, FID_SIDE_FID, FID_CALL_FSTAT,
-			      "the source and the sink are the same pipe");
 	source->offset_given = flow->source_at >= 0;
-	if (source->offset_given && !is_seekable(source))
-		return reject(flow, -ESPIPE, FID_SIDE_SOURCE, FID_CALL_LSEEK,
-			      "the source has no offsets");
-	got = check_sink(flow);
-	if (got < 0)
-		return got;
+	sink->offset_given = flow->sink_at >= 0;
+	if (!fid_ask_ends(source, sink, &objection))
+		return object(flow, &objection);
 	flow->source_start = flow->source_at;
 	if (source->kind == FID_KIND_REGULAR && flow->source_at < 0)
 		flow->source_start =
@@ -145,7 +91,7 @@ static uint64_t expected_bytes(const struct fid_flow *flow)
 
 static int choose(struct fid_flow *flow, const struct fid_options *options)
 {
-	const char *refused[FID_ROUTES];
+	const char *refused[FID_METHODS_MAX];
 	struct fid_facts facts;
 	bool known;
 
@@ -157,8 +103,8 @@ static int choose(struct fid_flow *flow, const struct fid_options *options)
 	/* A requirement is checked before the first byte where that can be. */
 	if (!known && options->require && flow->kernel == fid_linux())
 		known = fid_probe(&facts, 0) == 0;
-	fid_route(&flow->source_end, &flow->sink_end, options, known ? &facts : NULL,
-		  expected_bytes(flow), &flow->ladder, refused);
+	fid_route_between(&flow->source_end, &flow->sink_end, options, known ? &facts : NULL,
+			  expected_bytes(flow), &flow->ladder, refused);
 	flow->copying = flow->ladder.start_small;
 	if (flow->ladder.count)
 		return 0;
@@ -176,19 +122,16 @@ static int choose(struct fid_flow *flow, const struct fid_options *options)
 	return reject(flow, -EOPNOTSUPP, FID_SIDE_FID, FID_CALL_NONE, NULL);
 }
 
-/* A field of an offset and the flag that makes a zero count. */
-static int64_t offset_of(uint64_t offset, uint32_t flag)
-{
-	return offset || flag ? (int64_t)offset : FID_OWN_OFFSET;
-}
-
 static void keep_options(struct fid_flow *flow, const struct fid_options *options)
 {
 	bool limited = options->bytes_max || options->flags & FID_LIMIT_ZERO;
 
-	flow->source_at = offset_of(options->source_offset, options->flags & FID_SOURCE_OFFSET);
-	flow->sink_at = offset_of(options->sink_offset, options->flags & FID_SINK_OFFSET);
+	flow->source_at =
+		fid_ask_offset(options->source_offset, options->flags & FID_SOURCE_OFFSET);
+	flow->sink_at = fid_ask_offset(options->sink_offset, options->flags & FID_SINK_OFFSET);
 	flow->bytes_max = limited ? options->bytes_max : UINT64_MAX;
+	flow->paced = options->flags & FID_PACED;
+	flow->bytes_granted = flow->paced ? 0 : UINT64_MAX;
 	flow->nowait = options->flags & FID_NOWAIT;
 	flow->interruptible = options->flags & FID_INTERRUPTIBLE;
 	flow->stable = options->flags & FID_STABLE;
@@ -231,7 +174,7 @@ static int init(struct fid_flow *flow, int source, int sink, const struct fid_op
 		bool plain)
 {
 	struct fid_kernel *kernel = flow->kernel;
-	const char *wrong = check_options(options);
+	const char *wrong = fid_ask_options(options);
 	int got;
 
 	flow->source = source;
@@ -299,6 +242,7 @@ int fid_flow_new_fed(struct fid_kernel *kernel, struct fid_flow **ret_flow, int 
 		     const struct fid_options *options, bool source_is_stable)
 {
 	struct fid_flow *flow = calloc(1, sizeof(*flow));
+	struct fid_objection objection;
 	struct fid_facts facts;
 	struct fid_stat stat;
 	enum fid_call call;
@@ -319,8 +263,9 @@ int fid_flow_new_fed(struct fid_kernel *kernel, struct fid_flow **ret_flow, int 
 		.nonblocking = true,
 	};
 	got = fid_end_examine(kernel, sink, &flow->sink_end, &stat, &call);
+	flow->sink_end.offset_given = flow->sink_at >= 0;
 	if (got == 0)
-		got = check_sink(flow);
+		got = fid_ask_sink(&flow->sink_end, &objection) ? 0 : objection.error;
 	if (got < 0) {
 		free(flow);
 		return got;
@@ -363,7 +308,8 @@ int fid_flow_step(struct fid_flow *flow, struct pollfd wait[2])
 static int become_nowait(struct fid_flow *flow)
 {
 	struct fid_options options = {
-		.flags = FID_NOWAIT | (flow->stable ? FID_STABLE : 0),
+		.flags = FID_NOWAIT | (flow->stable ? FID_STABLE : 0) |
+			 (flow->paced ? FID_PACED : 0),
 		.routes = flow->routes,
 		.require = flow->require,
 		.bytes_max = flow->bytes_max == UINT64_MAX ? 0 : flow->bytes_max,
@@ -538,7 +484,7 @@ __attribute__((noinline)) static int64_t copy_plain(struct fid_kernel *kernel, i
 		return copy_by_flow(kernel, source, sink, options, ret_receipt, &scratch, NULL);
 	begun[0] = kernel->read(
 		kernel, source, scratch.bytes, (size_t)options->bytes_max,
-		offset_of(options->source_offset, options->flags & FID_SOURCE_OFFSET));
+		fid_ask_offset(options->source_offset, options->flags & FID_SOURCE_OFFSET));
 	if (begun[0] > 0)
 		begun[1] = kernel->write(kernel, sink, scratch.bytes, (size_t)begun[0],
 					 FID_OWN_OFFSET, FID_WRITE_NOSIGNAL);
@@ -562,7 +508,17 @@ int64_t fid_copy_on(struct fid_kernel *kernel, int source, int sink,
 			*ret_receipt = flow.receipt;
 		return got;
 	}
-	if (is_plain(&ours) && !check_options(&ours))
+	if (ours.flags & FID_PACED) {
+		struct fid_flow flow = {0};
+
+		blank(&flow, kernel, false);
+		got = reject(&flow, -EINVAL, FID_SIDE_FID, FID_CALL_NONE,
+			     "nobody could grant bytes to a paced fid_copy()");
+		if (ret_receipt)
+			*ret_receipt = flow.receipt;
+		return got;
+	}
+	if (is_plain(&ours) && !fid_ask_options(&ours))
 		return copy_plain(kernel, source, sink, &ours, ret_receipt);
 	return copy_by_flow(kernel, source, sink, &ours, ret_receipt, NULL, NULL);
 }
@@ -571,6 +527,17 @@ int64_t fid_copy(int source, int sink, const struct fid_options *options,
 		 struct fid_receipt *ret_receipt)
 {
 	return fid_copy_on(fid_linux(), source, sink, options, ret_receipt);
+}
+
+/* ---- Pace ---- */
+
+int fid_flow_grant(struct fid_flow *flow, uint64_t bytes)
+{
+	if (!flow->paced)
+		return -EINVAL;
+	if (__builtin_add_overflow(flow->bytes_granted, bytes, &flow->bytes_granted))
+		flow->bytes_granted = UINT64_MAX;
+	return 0;
 }
 
 /* ---- Ending ---- */

@@ -19,6 +19,7 @@ void fid_flow_assert_account(const struct fid_flow *flow)
 					     receipt->by_class[FID_KERNEL_COPY] +
 					     receipt->by_class[FID_USER_COPY]);
 	assert(receipt->bytes_in <= flow->bytes_max);
+	assert(receipt->bytes_in <= flow->bytes_granted);
 }
 
 /* Offsets are moved here only for read and write; the other calls move them themselves. */

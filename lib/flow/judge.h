@@ -16,13 +16,18 @@ enum outcome {
 	MOVED,   /* bytes moved */
 	CHANGED, /* none moved, but the next round is another one */
 	WAITING, /* the flow's wait[] says for what */
+	PAUSED,  /* nothing more is granted */
 	INTERRUPTED,
 	ENDED,
 };
 
+/* How many bytes the flow may take now. */
 static inline uint64_t bytes_left(const struct fid_flow *flow)
 {
-	return flow->bytes_max - flow->receipt.bytes_in;
+	uint64_t end = flow->bytes_granted < flow->bytes_max ? flow->bytes_granted
+							     : flow->bytes_max;
+
+	return end - flow->receipt.bytes_in;
 }
 
 static inline size_t at_most(uint64_t bytes, uint64_t limit)

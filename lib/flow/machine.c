@@ -439,14 +439,17 @@ static enum outcome advance(struct fid_flow *flow)
 		return give_buffer(flow);
 	if (flow->pipe.held)
 		return flow->pipe_refused ? empty_pipe(flow) : give_pipe(flow);
-	if (bytes_left(flow) == 0)
+	if (flow->receipt.bytes_in == flow->bytes_max)
 		return fid_flow_finish(flow);
 	if (flow->is_fed)
 		return fid_flow_source_is_empty(flow);
+	/* To look takes nothing, so a paced flow ends together with its file. */
+	if (!flow->end_claimed && flow->receipt.bytes_in == flow->end_expected)
+		return look_for_end(flow);
+	if (bytes_left(flow) == 0)
+		return PAUSED;
 	if (flow->end_claimed)
 		return confirm_end(flow);
-	if (flow->receipt.bytes_in == flow->end_expected)
-		return look_for_end(flow);
 	switch (fid_flow_rung(flow)->method) {
 	case FID_REFLINK:
 		return clone_file(flow);
@@ -473,12 +476,16 @@ int fid_flow_advance(struct fid_flow *flow)
 	}
 	if (!flow->running)
 		fid_quiet_release(flow->kernel, &flow->quiet);
+	if (outcome == PAUSED)
+		fid_flow_release(flow);
 	fid_flow_assert_account(flow);
 	switch (outcome) {
 	case ENDED:
 		return flow->receipt.error;
 	case INTERRUPTED:
 		return -EINTR;
+	case PAUSED:
+		return FID_PAUSED;
 	case WAITING:
 		flow->receipt.waits++;
 		return FID_WAIT;

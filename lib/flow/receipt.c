@@ -62,6 +62,16 @@ const char *fid_method_name(enum fid_method method)
 	return NAME_OF(method, names);
 }
 
+const char *fid_kind_name(enum fid_kind kind)
+{
+	static const char *const names[] = {"other",        "file",          "pipe",
+					    "tcp-socket",   "unix-socket",   "other-socket",
+					    "terminal",     "memory-device", "character-device",
+					    "block-device", "directory"};
+
+	return NAME_OF(kind, names);
+}
+
 const char *fid_call_name(enum fid_call call)
 {
 	static const char *const names[] = {"none",

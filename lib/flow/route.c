@@ -69,6 +69,8 @@ static const char *refuse_reflink(const struct pair *pair)
 	if (pair->source->offset_given || pair->sink->offset_given || options->bytes_max ||
 	    options->flags & FID_LIMIT_ZERO)
 		return "only whole files are cloned";
+	if (options->flags & FID_PACED)
+		return "a clone is all at once, and the flow is paced";
 	if (pair->sink->size)
 		return "the sink is not empty";
 	if (!pair->source->size)
@@ -404,10 +406,10 @@ static const char *dearer_than_copy(const struct pair *pair, enum fid_method met
 	return NULL;
 }
 
-void fid_route(const struct fid_end *source, const struct fid_end *sink,
-	       const struct fid_options *options, const struct fid_facts *facts,
-	       uint64_t bytes_expected, struct fid_ladder *ret_ladder,
-	       const char *ret_refused[FID_ROUTES])
+void fid_route_between(const struct fid_end *source, const struct fid_end *sink,
+		       const struct fid_options *options, const struct fid_facts *facts,
+		       uint64_t bytes_expected, struct fid_ladder *ret_ladder,
+		       const char *ret_refused[FID_METHODS_MAX])
 {
 	const struct pair pair = {source, sink, options, facts};
 	const uint8_t *order = order_of(&pair);
@@ -416,6 +418,8 @@ void fid_route(const struct fid_end *source, const struct fid_end *sink,
 	bool small = may_copy && bytes_expected <= FID_SMALL_BYTES;
 
 	memset(ladder, 0, sizeof(*ladder));
+	for (unsigned i = 0; ret_refused && i < FID_METHODS_MAX; i++)
+		ret_refused[i] = NULL;
 	for (unsigned i = 0; i < FID_ROUTES; i++) {
 		enum fid_method method = order[i];
 		const char *why = refuse(&pair, method);

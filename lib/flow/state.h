@@ -16,7 +16,8 @@ struct fid_flow {
 	int sink;
 	int64_t source_at; /* FID_OWN_OFFSET or the offset of the next byte */
 	int64_t sink_at;
-	uint64_t bytes_max; /* UINT64_MAX: no limit */
+	uint64_t bytes_max;     /* UINT64_MAX: no limit */
+	uint64_t bytes_granted; /* FID_PACED: bytes_in may come so far; UINT64_MAX: no limit */
 	struct fid_end source_end;
 	struct fid_end sink_end;
 	uint32_t rung;
@@ -46,6 +47,7 @@ struct fid_flow {
 	bool ended;
 	bool exhausted;      /* the last rung was refused */
 	bool stable;         /* FID_STABLE */
+	bool paced;          /* FID_PACED */
 	uint8_t require;     /* the option, an enum fid_require */
 	uint32_t routes;     /* options that a second choice needs */
 	uint64_t pipe_bytes; /* likewise */

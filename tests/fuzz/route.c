@@ -99,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	struct fid_end source = any_end(&input);
 	struct fid_end sink = any_end(&input);
 	struct fid_options options = {.size = sizeof(options)};
-	const char *refused[FID_ROUTES];
+	const char *refused[FID_METHODS_MAX];
 	struct fid_ladder ladder, again;
 	struct fid_facts facts;
 	const struct fid_facts *known;
@@ -117,9 +117,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	/* What the memory held before must not matter. */
 	memset(&ladder, 0xa5, sizeof(ladder));
 	memset(&again, 0x5a, sizeof(again));
-	fid_route(&source, &sink, &options, known, expected, &ladder, refused);
+	fid_route_between(&source, &sink, &options, known, expected, &ladder, refused);
 	check_ladder(&ladder, refused, &options);
-	fid_route(&source, &sink, &options, known, expected, &again, NULL);
+	fid_route_between(&source, &sink, &options, known, expected, &again, NULL);
 	REQUIRE(same_ladder(&ladder, &again));
 	return 0;
 }

@@ -822,3 +822,74 @@ TEST(only_a_whole_file_into_an_empty_one_is_cloned)
 	}
 	sim_free(sim);
 }
+
+/* ---- Pace ---- */
+
+TEST(a_paced_flow_takes_what_is_granted_and_not_a_byte_more)
+{
+	static const uint64_t grants[] = {1, 4096, 100000, 16 << 10, UINT64_MAX};
+	struct sim *sim = sim_new();
+	struct transfer transfer = transfer_of(sim, &(struct sim_world){.reflinks = true});
+	uint64_t granted = 0;
+
+	from_file(&transfer, 300000, 0);
+	to_file(&transfer, 0);
+	transfer.options.flags = FID_PACED;
+	CHECK_EQUAL(transfer_begin(&transfer), 0);
+	CHECK_EQUAL(fid_flow_step(transfer.flow, transfer.wait), FID_PAUSED);
+	CHECK_EQUAL(fid_flow_run(transfer.flow, 10), FID_PAUSED);
+	for (int i = 0; i < 4; i++) {
+		granted += grants[i];
+		CHECK_EQUAL(fid_flow_grant(transfer.flow, grants[i]), 0);
+		CHECK_EQUAL(fid_flow_run(transfer.flow, -1), FID_PAUSED);
+		CHECK_EQUAL(fid_flow_receipt(transfer.flow)->bytes_out, granted);
+		CHECK_EQUAL(fid_flow_receipt(transfer.flow)->bytes_in, granted);
+	}
+	/* More than there can be does not overflow. */
+	CHECK_EQUAL(fid_flow_grant(transfer.flow, grants[4]), 0);
+	CHECK_EQUAL(fid_flow_grant(transfer.flow, grants[4]), 0);
+	transfer.granted = UINT64_MAX;
+	CHECK_EQUAL(transfer_run(&transfer, -1), FID_DONE);
+	CHECK_EQUAL(transfer.last.by_method[FID_REFLINK], 0);
+	end(&transfer);
+	sim_free(sim);
+}
+
+/* Nobody would grant a byte that is not there. */
+TEST(a_paced_flow_ends_with_the_last_byte_of_its_file)
+{
+	struct sim *sim = sim_new();
+	struct transfer transfer = transfer_of(sim, NULL);
+
+	from_file(&transfer, 300000, 0);
+	to_stream(&transfer, SIM_TCP, O_NONBLOCK);
+	transfer.options.flags = FID_PACED;
+	CHECK_EQUAL(transfer_begin(&transfer), 0);
+	CHECK_EQUAL(fid_flow_grant(transfer.flow, 300000), 0);
+	transfer.granted = 300000;
+	CHECK_EQUAL(transfer_run(&transfer, -1), FID_DONE);
+	end(&transfer);
+	sim_free(sim);
+}
+
+TEST(a_flow_without_a_pace_takes_no_grant_and_a_copy_no_pace)
+{
+	struct sim *sim = sim_new();
+	struct transfer transfer = transfer_of(sim, NULL);
+	struct fid_receipt receipt;
+
+	from_file(&transfer, 300000, 0);
+	to_file(&transfer, 0);
+	CHECK_EQUAL(transfer_begin(&transfer), 0);
+	CHECK_EQUAL(fid_flow_grant(transfer.flow, 1), -EINVAL);
+	transfer.options.flags = FID_PACED;
+	CHECK_EQUAL(fid_copy_on(&sim->kernel, transfer.source, transfer.sink, &transfer.options,
+				&receipt),
+		    -EINVAL);
+	CHECK_EQUAL(receipt.error, -EINVAL);
+	CHECK(strstr(receipt.reason, "paced") != NULL);
+	transfer.options.flags = 0;
+	transfer_finish(&transfer);
+	end(&transfer);
+	sim_free(sim);
+}

@@ -206,14 +206,14 @@ static void check_facts(const struct question *question, const struct fid_rung *
 static void check(const struct question *question)
 {
 	const struct fid_options *options = &question->options;
-	const char *refused[FID_ROUTES];
+	const char *refused[FID_METHODS_MAX];
 	struct fid_ladder ladder;
 	unsigned on_ladder = 0;
 
 	memset(&ladder, 0xff, sizeof(ladder));
-	fid_route(&question->source, &question->sink, options,
-		  question->facts_known ? &question->facts : NULL, question->bytes_expected,
-		  &ladder, refused);
+	fid_route_between(&question->source, &question->sink, options,
+			  question->facts_known ? &question->facts : NULL,
+			  question->bytes_expected, &ladder, refused);
 	RULE(ladder.count <= FID_ROUTES, "%u rungs", ladder.count);
 	for (unsigned i = 0; i < ladder.count; i++) {
 		const struct fid_rung *rung = &ladder.rung[i];

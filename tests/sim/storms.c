@@ -268,6 +268,10 @@ static void random_options(struct transfer *transfer, uint64_t *random)
 		options->flags |= FID_INTERRUPTIBLE;
 	if (once_in(random, 8))
 		options->flags |= FID_GROW_PIPES;
+	if (once_in(random, 6)) {
+		options->flags |= FID_PACED;
+		transfer->grants_max = 1 + random_size(random);
+	}
 	if (once_in(random, 3))
 		options->bytes_max = random_size(random);
 	if (once_in(random, 12))
@@ -463,6 +467,7 @@ static void round_of_copy(struct sim *sim, uint64_t *random, struct tally *tally
 	transfer.pool = random_pool(sim, random);
 	random_transfer(&transfer, random);
 	transfer.overwrites = false;
+	transfer.options.flags &= ~FID_PACED;
 	if (once_in(random, 4))
 		transfer.options.timeout_ms = 1 + (int32_t)(test_random(random) % 1000);
 	transfer_copy(&transfer, !once_in(random, 3));

@@ -112,6 +112,8 @@ static void check_account(struct transfer *transfer, const struct fid_receipt *r
 	EXPECT(receipt->bytes_salvaged == transfer->salvaged,
 	       "the receipt says %llu bytes salvaged, it was %llu",
 	       (ull)receipt->bytes_salvaged, (ull)transfer->salvaged);
+	if (options->flags & FID_PACED)
+		EXPECT(receipt->bytes_in <= transfer->granted, "more was taken than granted");
 	EXPECT(receipt->bytes_in <= wanted_bytes(transfer),
 	       "%llu bytes are in, and %llu is the limit", (ull)receipt->bytes_in,
 	       (ull)wanted_bytes(transfer));
@@ -167,6 +169,7 @@ static void prepare(struct transfer *transfer)
 	transfer->idle_steps = 0;
 	transfer->sleeps = sim->sleeps;
 	transfer->salvaged = 0;
+	transfer->granted = 0;
 	transfer->timeouts = 0;
 	transfer->eintrs = 0;
 	transfer->eintrs_sim = 0;
@@ -275,6 +278,25 @@ static void overwrite(struct transfer *transfer)
 	sim_overwrite(sim, transfer->source, transfer->first + from, bytes);
 }
 
+/* A paused flow has taken all that it may, has delivered it, and now may take more. */
+static void grant(struct transfer *transfer)
+{
+	uint64_t most = transfer->grants_max ? transfer->grants_max : 4096;
+	/* Large ones are not granted byte by byte. */
+	uint64_t bytes = 1 + wanted_bytes(transfer) / 256 + sim_random(transfer->sim) % most;
+
+	EXPECT(transfer->options.flags & FID_PACED, "a flow pauses that is not paced");
+	EXPECT(transfer->last.bytes_in == transfer->granted,
+	       "it pauses after %llu of %llu bytes", (ull)transfer->last.bytes_in,
+	       (ull)transfer->granted);
+	EXPECT(transfer->last.bytes_held == 0, "it pauses with %llu bytes held",
+	       (ull)transfer->last.bytes_held);
+	check_borrowed(transfer);
+	EXPECT(fid_flow_grant(transfer->flow, bytes) == 0, "nothing can be granted");
+	transfer->granted += bytes;
+	transfer->idle_steps = 0;
+}
+
 /* After any call that moves bytes. */
 static void after(struct transfer *transfer, int result, uint64_t eintrs)
 {
@@ -306,6 +328,8 @@ static void after(struct transfer *transfer, int result, uint64_t eintrs)
 	transfer->sleeps = sim->sleeps;
 	transfer->last = *receipt;
 	transfer->result = result;
+	if (result == FID_PAUSED)
+		grant(transfer);
 	EXPECT(result == receipt->error || result > 0 || result == -EINTR ||
 		       result == -ETIMEDOUT,
 	       "it returns %d and the receipt says %d", result, receipt->error);
@@ -341,7 +365,7 @@ int transfer_step(struct transfer *transfer)
 	result = fid_flow_step(transfer->flow, transfer->wait);
 	transfer->steps++;
 	EXPECT(transfer->steps < STEPS_MAX, "it never ends");
-	EXPECT(result <= FID_WAIT, "step returns %d", result);
+	EXPECT(result <= FID_PAUSED, "step returns %d", result);
 	EXPECT(sim->calls - calls <= STEP_CALLS_MAX, "one step makes %llu calls",
 	       (ull)(sim->calls - calls));
 	EXPECT(result != FID_WAIT || sim->eagains > eagains || has_filled_sink(transfer),
@@ -365,7 +389,7 @@ int transfer_run(struct transfer *transfer, int timeout_ms)
 	result = fid_flow_run(transfer->flow, timeout_ms);
 	transfer->steps++;
 	EXPECT(transfer->steps < STEPS_MAX, "it never ends");
-	EXPECT(result <= 0, "run returns %d", result);
+	EXPECT(result <= 0 || result == FID_PAUSED, "run returns %d", result);
 	is_error = result && fid_flow_receipt(transfer->flow)->error == result;
 	if (timeout_ms >= 0 && sim->no_sleep) {
 		/* Calls take time, too, and poll counts in milliseconds. */

@@ -34,6 +34,7 @@ struct transfer {
 	bool shares_pool;   /* with other flows */
 	bool abandons;      /* frees the flow with what it holds */
 	struct fid_options options;
+	uint64_t grants_max; /* FID_PACED: how much is granted at once; 0: a page */
 
 	/* Since transfer_begin(). */
 	struct fid_flow *flow;
@@ -43,6 +44,7 @@ struct transfer {
 	struct pollfd wait[2];
 	int result;
 	bool is_over;
+	uint64_t granted;        /* FID_PACED: in all */
 	struct fid_receipt last; /* after the last step */
 	uint64_t steps;
 	uint64_t idle_steps; /* in a row */
