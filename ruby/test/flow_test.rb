@@ -659,4 +659,19 @@ class FlowTest < FidTest
       seen = made.receipt.bytes
     end
   end
+
+  # What was read ahead belongs to the flow, and the flow to its process.
+  def test_a_child_that_closes_a_flow_does_not_get_what_was_read_ahead
+    source, feeder = pipe
+    source.ungetbyte("ahead")
+    feeder.close
+    reader, sink = pipe
+    made = flow(source, sink)
+    in_child do
+      made.close
+      raise "it is there twice" unless source.read.empty?
+    end
+    made.run
+    assert_equal "ahead", reader.read_nonblock(100)
+  end
 end
