@@ -571,12 +571,12 @@ class FlowTest < FidTest
   end
 
   def test_flow_that_is_stopped_at_any_moment_loses_and_doubles_nothing
-    random = Random.new(Minitest.seed)
+    random = Random.new(Tap.seed)
     ROUNDS.times { round(random) }
   end
 
   def test_flow_that_is_timed_out_at_any_moment_loses_and_doubles_nothing
-    random = Random.new(Minitest.seed + 1)
+    random = Random.new(Tap.seed + 1)
     50.times do
       bytes = random.bytes(500_000)
       source, feeder = socket_pair
@@ -599,7 +599,7 @@ class FlowTest < FidTest
   end
 
   def test_flow_whose_thread_was_killed_goes_on_in_another
-    random = Random.new(Minitest.seed + 2)
+    random = Random.new(Tap.seed + 2)
     bytes = data(2 << 20)
     source, feeder = socket_pair
     reader, sink = socket_pair

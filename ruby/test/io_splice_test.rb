@@ -1567,7 +1567,7 @@ class AgainstTheCLibraryTest < IoSpliceTestCase
   def test_the_same_calls_have_the_same_results_as_those_of_the_c_library
     skip "this Ruby has no fiddle" unless Bare::SPLICE
 
-    random = Random.new(Minitest.seed)
+    random = Random.new(Tap.seed)
     results = Hash.new(0)
     WORLDS.times do |number|
       bytes = random.bytes(200_000)

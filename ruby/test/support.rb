@@ -180,7 +180,7 @@ class FidTest < Minitest::Test
 
   # Bytes in which every page is another; the same in each run with the same seed.
   def data(bytes)
-    @random ||= Random.new(Minitest.seed)
+    @random ||= Random.new(Tap.seed)
     @random.bytes(bytes)
   end
 
