@@ -560,10 +560,10 @@ struct fid_end {
 	bool append;      /* O_APPEND */
 	bool direct;      /* O_DIRECT */
 	bool nonblocking; /* O_NONBLOCK */
-	bool remote; /* its pages may come from a process or network: FUSE, NFS, CIFS, 9p */
-	bool plain;  /* a regular file whose file system copies as any other program would */
-	bool page_cache; /* a regular file whose pages splice is known to pass on by reference
-			  */
+	/* A regular file; or a directory, for the files in it. */
+	bool remote;     /* its pages may come from a process or network: FUSE, NFS, CIFS, 9p */
+	bool plain;      /* its file system copies as any other program would */
+	bool page_cache; /* splice is known to pass on its pages by reference */
 	bool offset_given;
 	bool is_null; /* /dev/null */
 	uint8_t reserved_bytes[5];

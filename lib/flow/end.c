@@ -150,13 +150,14 @@ int fid_end_examine(struct fid_kernel *kernel, int fd, struct fid_end *ret_end,
 	end->is_null = end->kind == FID_KIND_MEMORY && minor(ret_stat->rdevice) == NULL_MINOR;
 	end->device = ret_stat->device;
 	end->inode = ret_stat->inode;
-	if (end->kind == FID_KIND_REGULAR) {
+	if (end->kind == FID_KIND_REGULAR)
 		end->size = ret_stat->size > 0 ? (uint64_t)ret_stat->size : 0;
-		if (kernel->file_system(kernel, fd, &magic) == 0) {
-			end->page_cache = IS_AMONG(magic, page_cached);
-			end->remote = IS_AMONG(magic, served);
-			end->plain = IS_AMONG(magic, plain);
-		}
+	/* A directory tells of the files that are yet to be made in it. */
+	if ((end->kind == FID_KIND_REGULAR || end->kind == FID_KIND_DIRECTORY) &&
+	    kernel->file_system(kernel, fd, &magic) == 0) {
+		end->page_cache = IS_AMONG(magic, page_cached);
+		end->remote = IS_AMONG(magic, served);
+		end->plain = IS_AMONG(magic, plain);
 	}
 	return 0;
 }

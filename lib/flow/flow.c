@@ -68,6 +68,8 @@ static int examine(struct fid_flow *flow)
 	if (source->kind == FID_KIND_REGULAR && flow->source_at < 0)
 		flow->source_start =
 			flow->kernel->seek(flow->kernel, flow->source, 0, SEEK_CUR);
+	if (flow->source_at < 0 && flow->source_start > 0)
+		source->position = (uint64_t)flow->source_start;
 	if (source->kind == FID_KIND_REGULAR && flow->source_start >= 0 &&
 	    stat.size > flow->source_start)
 		flow->end_expected = (uint64_t)(stat.size - flow->source_start);

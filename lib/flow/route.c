@@ -69,6 +69,8 @@ static const char *refuse_reflink(const struct pair *pair)
 	if (pair->source->offset_given || pair->sink->offset_given || options->bytes_max ||
 	    options->flags & FID_LIMIT_ZERO)
 		return "only whole files are cloned";
+	if (pair->source->position || pair->sink->position)
+		return "a descriptor stands elsewhere than at the start of its file";
 	if (options->flags & FID_PACED)
 		return "a clone is all at once, and the flow is paced";
 	if (pair->sink->size)
