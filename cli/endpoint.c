@@ -402,24 +402,27 @@ static int open_path(const char *path, int flags, mode_t mode)
 	return fd;
 }
 
+bool endpoint_missing(const struct endpoint *source, int error)
+{
+	fails(source, error, NULL);
+	if (error == ENOENT && strchr(source->path, ':'))
+		print_hint("'fid help' lists the kinds of names");
+	return false;
+}
+
 bool endpoint_open_source(struct endpoint *source)
 {
 	if (source->kind == ENDPOINT_PATH) {
 		source->fd = open_path(source->path, O_RDONLY, 0);
-		if (source->fd < 0) {
-			fails(source, errno, NULL);
-			if (errno == ENOENT && strchr(source->path, ':'))
-				print_hint("'fid help' lists the kinds of names");
-			return false;
-		}
+		if (source->fd < 0)
+			return endpoint_missing(source, errno);
 	} else if (source->kind != ENDPOINT_DESCRIPTOR && !open_socket(source)) {
 		return false;
 	}
 	return opened(source);
 }
 
-/* A directory stands for the file in it that has the source's last name, as with cp(1). */
-static bool enter_directory(struct endpoint *sink, const struct endpoint *source)
+bool endpoint_enter_directory(struct endpoint *sink, const struct endpoint *source)
 {
 	const char *end, *start;
 	bool slash;
@@ -455,7 +458,7 @@ static bool open_file_sink(struct endpoint *sink, const struct endpoint *source,
 	struct stat there;
 
 	if (stat(sink->path, &there) == 0 && S_ISDIR(there.st_mode) &&
-	    !enter_directory(sink, source))
+	    !endpoint_enter_directory(sink, source))
 		return false;
 	sink->fd = open_path(sink->path, flags, 0);
 	if (sink->fd < 0 && errno == ENOENT) {

@@ -42,6 +42,15 @@ bool endpoint_parse(struct endpoint *endpoint, const char *name, enum fid_side s
 bool endpoint_open_source(struct endpoint *source);
 bool endpoint_open_sink(struct endpoint *sink, const struct endpoint *source, bool append);
 
+/* Says that a source that is a path cannot be opened. Returns false. */
+bool endpoint_missing(const struct endpoint *source, int error);
+
+/*
+ * A directory stands for the file in it that has the source's last name, as with cp(1). Returns
+ * false after a message.
+ */
+bool endpoint_enter_directory(struct endpoint *sink, const struct endpoint *source);
+
 /*
  * Whether reading source into sink would read what it wrote, or destroy what it is to read.
  * at: where in source reading begins, or -1: at the descriptor's own offset.

@@ -320,6 +320,27 @@ int job_parse(struct job *job, int argc, char **argv, int *ret_status)
 	return optind;
 }
 
+struct fid_options job_flow_options(const struct job *job, uint64_t limit)
+{
+	struct fid_options flow = {
+		.size = sizeof(flow),
+		.flags = job->flags | FID_INTERRUPTIBLE | FID_GROW_PIPES,
+		.routes = job->routes,
+		.require = job->require,
+		.pipe_bytes = job->pipe_bytes,
+	};
+
+	if (job->offset_given) {
+		flow.flags |= FID_SOURCE_OFFSET;
+		flow.source_offset = job->offset;
+	}
+	if (limit != UINT64_MAX) {
+		flow.flags |= limit == 0 ? FID_LIMIT_ZERO : 0;
+		flow.bytes_max = limit;
+	}
+	return flow;
+}
+
 bool job_open_receipt(struct job *job)
 {
 	job->receipt_fd = STDERR_FILENO;

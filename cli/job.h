@@ -71,6 +71,9 @@ struct option;
 int job_option_misused(const struct job *job, const struct option *known, int option,
 		       const char *argument);
 
+/* What a flow is asked for: at most limit bytes, UINT64_MAX for all. */
+struct fid_options job_flow_options(const struct job *job, uint64_t limit);
+
 /* Opens the receipt's file. Returns false after a message. */
 bool job_open_receipt(struct job *job);
 

@@ -277,8 +277,7 @@ void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_rec
 	total->stable &= part->stable;
 }
 
-/* The receipt in words, with room for one character more. NULL: no memory. */
-static char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt)
+char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt)
 {
 	int (*describe)(const struct fid_receipt *, char *, size_t) =
 		form == RECEIPT_JSON ? fid_receipt_json : fid_receipt_text;
@@ -324,8 +323,7 @@ static size_t character(const unsigned char *text)
 	return length;
 }
 
-/* JSON is UTF-8, and a name may be any bytes: those that are no character are replaced. */
-static void put_string(FILE *to, const char *text)
+void print_json_string(FILE *to, const char *text)
 {
 	putc('"', to);
 	while (*text) {
@@ -353,7 +351,7 @@ bool receipt_put(FILE *to, enum receipt_form form, const char *name, enum fid_si
 		return false;
 	if (form == RECEIPT_JSON) {
 		fputs("{\"name\":", to);
-		put_string(to, name);
+		print_json_string(to, name);
 		/* The object goes on with its own keys. */
 		fprintf(to, ",%s", text + 1);
 	} else {

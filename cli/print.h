@@ -47,6 +47,10 @@ const char *print_duration(char buffer[PRINT_SIZE], uint64_t seconds);
 /* What somebody may have meant by word, or NULL. */
 const char *nearest_word(const char *word, const char *const *words, size_t count);
 
+/* A string of JSON. That is UTF-8, and a name may be any bytes: what is no character is
+ * replaced. */
+void print_json_string(FILE *to, const char *text);
+
 /* Adds the receipt of one more flow to *total, which is the sum of count others. */
 void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_receipt *part);
 
@@ -55,6 +59,9 @@ enum receipt_form {
 	RECEIPT_TEXT,
 	RECEIPT_JSON,
 };
+
+/* The receipt in words, with room for one character more. NULL: no memory. */
+char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt);
 
 /* Writes it to fd as one line. Returns false, after a message, when it cannot. */
 bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt);

@@ -20,44 +20,20 @@ void transfer_begin(struct transfer *transfer, const struct job *job, struct end
 		progress_begin(&transfer->progress, job->progress == PROGRESS_ALWAYS);
 }
 
-static struct fid_options options_for(const struct transfer *transfer,
-				      const struct endpoint *source, uint64_t limit)
+enum outcome outcome_unmet(const struct job *job, const struct endpoint *source,
+			   const struct endpoint *sink, const struct fid_receipt *receipt)
 {
-	const struct job *job = transfer->job;
-	struct fid_options options = {
-		.size = sizeof(options),
-		.flags = job->flags | FID_INTERRUPTIBLE | FID_GROW_PIPES,
-		.routes = job->routes,
-		.require = job->require,
-		.pipe_bytes = job->pipe_bytes,
-	};
-
-	if (job->offset_given) {
-		options.flags |= FID_SOURCE_OFFSET;
-		options.source_offset = job->offset;
-	}
-	if (limit != UINT64_MAX) {
-		options.flags |= limit == 0 ? FID_LIMIT_ZERO : 0;
-		options.bytes_max = limit;
-	}
-	return options;
-}
-
-static enum outcome unmet(const struct transfer *transfer, const struct endpoint *source,
-			  const struct fid_receipt *receipt)
-{
-	bool require = transfer->job->require != FID_REQUIRE_NOTHING &&
-		       (receipt->require_unmet || !transfer->job->routes);
+	bool require = job->require != FID_REQUIRE_NOTHING &&
+		       (receipt->require_unmet || !job->routes);
 	char from[256], to[256], moved[128];
 
 	print_name(from, sizeof(from), source->name);
-	print_name(to, sizeof(to), transfer->sink->name);
+	print_name(to, sizeof(to), sink->name);
 	print_account(moved, sizeof(moved), receipt);
 	if (require)
 		print_error("%s cannot be met from %s to %s%s%s; %s",
-			    transfer->job->require == FID_REQUIRE_BY_REFERENCE
-				    ? "--require by-reference"
-				    : "--require no-user-copy",
+			    job->require == FID_REQUIRE_BY_REFERENCE ? "--require by-reference"
+								     : "--require no-user-copy",
 			    from, to, receipt->reason ? ": " : "",
 			    receipt->reason ? receipt->reason : "", moved);
 	else
@@ -66,8 +42,8 @@ static enum outcome unmet(const struct transfer *transfer, const struct endpoint
 			    moved);
 	if (!require)
 		print_hint_for(EOPNOTSUPP, FID_SIDE_FID);
-	else if (endpoint_is_regular(source) && endpoint_is_regular(transfer->sink) &&
-		 transfer->sink->stat.st_size > 0)
+	else if (endpoint_is_regular(source) && endpoint_is_regular(sink) &&
+		 sink->stat.st_size > 0)
 		print_hint("only an empty file can become a clone: remove the SINK first");
 	return require ? OUTCOME_UNMET : OUTCOME_FAILED;
 }
@@ -97,7 +73,7 @@ static enum outcome failed(const struct transfer *transfer, const struct endpoin
 	char who[600];
 
 	if (error == -EOPNOTSUPP && (transfer->job->require || transfer->job->routes))
-		return unmet(transfer, source, receipt);
+		return outcome_unmet(transfer->job, source, transfer->sink, receipt);
 	if (error == -EPIPE && side != FID_SIDE_SOURCE && transfer->sink->fd == STDOUT_FILENO)
 		return OUTCOME_NO_READER;
 	blame(transfer, source, side, who, sizeof(who));
@@ -107,7 +83,7 @@ static enum outcome failed(const struct transfer *transfer, const struct endpoin
 
 enum outcome transfer_try(struct transfer *transfer, const struct endpoint *source)
 {
-	struct fid_options options = options_for(transfer, source, UINT64_MAX);
+	struct fid_options options = job_flow_options(transfer->job, UINT64_MAX);
 	struct fid_receipt receipt = {0};
 	struct fid_flow *flow = NULL;
 	int error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
@@ -168,7 +144,7 @@ enum outcome outcome_interrupted(const struct fid_receipt *receipt)
 enum outcome transfer_run(struct transfer *transfer, const struct endpoint *source,
 			  uint64_t limit)
 {
-	struct fid_options options = options_for(transfer, source, limit);
+	struct fid_options options = job_flow_options(transfer->job, limit);
 	struct fid_receipt receipt = {0};
 	struct fid_flow *flow = NULL;
 	int result = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);

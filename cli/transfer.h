@@ -21,6 +21,10 @@ enum outcome {
 /* Says that a signal ended it, and how far it got. Returns OUTCOME_STOPPED. */
 enum outcome outcome_interrupted(const struct fid_receipt *receipt);
 
+/* Says that what --route and --require allow leads nowhere: OUTCOME_UNMET, OUTCOME_FAILED. */
+enum outcome outcome_unmet(const struct job *job, const struct endpoint *source,
+			   const struct endpoint *sink, const struct fid_receipt *receipt);
+
 /* Dies by the signal that the outcome asks for; else returns. */
 void outcome_die(enum outcome outcome);
 
