@@ -20,6 +20,7 @@ static const struct command commands[] = {
 	{"copy", copy_run, "move all bytes of SOURCE to SINK", copy_help},
 	{"cat", cat_run, "move all bytes of each SOURCE to standard output", cat_help},
 	{"tee", tee_run, "give standard input to standard output and to each SINK", tee_help},
+	{"why", why_run, "tell how 'fid copy' would move SOURCE to SINK, and why", why_help},
 	{"run", run_run, "run COMMAND where the kernel refuses its splice calls", run_help},
 	{"help", help_run, "explain a command", help_help},
 };

@@ -132,6 +132,8 @@ static void check_method(const struct question *question, const struct fid_rung 
 		RULE(!is_limited && !source->offset_given && !sink->offset_given,
 		     "only whole files are cloned");
 		RULE(sink->size == 0, "a clone would replace what is there");
+		RULE(source->position == 0 && sink->position == 0,
+		     "a clone begins at the start");
 		break;
 	case FID_COPY_FILE_RANGE:
 		RULE(is_file(source) && is_file(sink), "copy_file_range is for files");
@@ -337,6 +339,7 @@ static struct fid_end random_end(uint64_t *random)
 	end.is_null = end.kind == FID_KIND_MEMORY && coin(random);
 	end.device = 1 + test_random(random) % 2;
 	end.size = coin(random) ? 0 : test_random(random) % (1 << 20);
+	end.position = coin(random) ? 0 : test_random(random) % (1 << 20);
 	return end;
 }
 
