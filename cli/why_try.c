@@ -389,8 +389,11 @@ static int step_some(struct fid_flow *flow, uint64_t bytes)
 
 static void dismiss(const struct stage *stage)
 {
-	if (stage->child > 0)
-		kill(stage->child, SIGKILL);
+	if (stage->child <= 0)
+		return;
+	kill(stage->child, SIGKILL);
+	while (waitpid(stage->child, NULL, 0) < 0 && errno == EINTR)
+		continue;
 }
 
 /* In the process of the trial. Returns false after a message. */
@@ -429,7 +432,6 @@ static void perform_alone(int to, const struct why *why, const struct fid_option
 	struct trial trial = {0};
 
 	alarm(TRY_SECONDS);
-	signal(SIGCHLD, SIG_IGN);
 	if (!perform(&trial, why, options))
 		_exit(1);
 	_exit(write(to, &trial, sizeof(trial)) == (ssize_t)sizeof(trial) ? 0 : 1);
