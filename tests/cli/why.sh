@@ -92,9 +92,10 @@ a_stream_is_said_to_start_as_a_copy() {
 	expect 0 "$fid" why --json unix:there b
 	told 'w["route"] == "splice-pipe" and w["starts_as_copy"] and "starts as" in w["depends"]'
 	# It is so: what comes slowly is copied.
-	expect 0 sh -c "(for i in 1 2 3 4 5; do echo line; sleep 0.05; done) | timeout 10 '$fid' \
-		copy --receipt=json - unix-listen:s & until [ -S s ]; do sleep 0.02; done
-		'$fid' copy --receipt=json unix:s c; wait"
+	(for i in 1 2 3 4 5; do echo "$i"; sleep 0.05; done) |
+		timeout 10 "$fid" copy - unix-listen:s &
+	until_true "$fid" copy --receipt=json --receipt-file err unix:s c
+	wait $!
 	receipt err 'r["route"] == "read-write"'
 }
 run a_stream_is_said_to_start_as_a_copy
@@ -248,7 +249,8 @@ a_fifo_is_not_woken() {
 	sh -c ': > fifo; : > woken' &
 	writer=$!
 	sleep 0.2
-	expect 0 "$fid" why fifo b
+	expect 0 "$fid" why --json fifo fifo2
+	told 'w["source"]["kind"] == "pipe" and w["source"]["nonblocking"]'
 	expect 0 "$fid" why --try fifo b
 	sleep 0.2
 	[ ! -e woken ]
@@ -295,6 +297,16 @@ what_cannot_be_tried_says_why() {
 	[ ! -e b ]
 }
 run what_cannot_be_tried_says_why
+
+a_terminal_is_known_by_its_name() {
+	expect 1 "$fid" why --json --offset 1 /dev/tty b
+	says 'Illegal seek'
+	expect 0 "$fid" why --json /dev/ptmx /dev/tty
+	told 'w["source"]["kind"] == w["sink"]["kind"] == "terminal"'
+	expect 0 "$fid" why --json /dev/zero /dev/null
+	told 'w["source"]["kind"] == w["sink"]["kind"] == "memory-device"'
+}
+run a_terminal_is_known_by_its_name
 
 what_the_kernel_refuses_is_named() {
 	bytes 300000 > a
