@@ -105,7 +105,7 @@ static const char *what_only_doing_tells(const struct fid_end *source,
 		return "if these two files cannot share extents";
 	case FID_COPY_FILE_RANGE:
 		if (source->device != sink->device)
-			return "if the kernel does not copy between these two file systems";
+			return "if the kernel does not copy between these two by itself";
 		return known ? NULL : "if the file system does not copy by itself";
 	case FID_READ_WRITE:
 		return NULL;
