@@ -324,8 +324,7 @@ static size_t character(const unsigned char *text)
 	return length;
 }
 
-/* JSON is UTF-8, and a name may be any bytes: those that are no character are replaced. */
-static void put_string(FILE *to, const char *text)
+void print_json_string(FILE *to, const char *text)
 {
 	putc('"', to);
 	while (*text) {
@@ -353,7 +352,7 @@ bool receipt_put(FILE *to, enum receipt_form form, const char *name, enum fid_si
 		return false;
 	if (form == RECEIPT_JSON) {
 		fputs("{\"name\":", to);
-		put_string(to, name);
+		print_json_string(to, name);
 		/* The object goes on with its own keys. */
 		fprintf(to, ",%s", text + 1);
 	} else {
