@@ -62,7 +62,7 @@ static void check_default(struct place *place, const struct facts *facts)
 	const char *elsewhere = getenv("TMPDIR");
 
 	check_place(place, ".", facts, false);
-	if (place->directory[0] && strcmp(place->group.findings[1].value, "true") == 0)
+	if (!place->directory[0] || place->writable)
 		return;
 	check_place(place, elsewhere && *elsewhere ? elsewhere : "/tmp", facts, false);
 }

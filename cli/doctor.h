@@ -86,7 +86,10 @@ typedef void (*question_fn)(struct answer *answer, const void *about);
 
 void ask(struct answer *ret_answer, question_fn question, const void *about);
 
-/* Whether there is an answer; else the finding says why there is none. call: or NULL. */
+/*
+ * Whether there is an answer; else the finding says why there is none. call: what a sandbox
+ * that kills must have meant; NULL: it may have been another one.
+ */
 bool finding_answered(struct finding *finding, const struct answer *answer, const char *call);
 
 /* That call is refused with error: state, detail and advice. */
@@ -136,7 +139,8 @@ void check_ring(struct group *group);
 
 struct place {
 	struct group group;
-	char directory[PATH_MAX]; /* where files were made; "": nowhere */
+	char directory[PATH_MAX]; /* where files are made; "": there was no answer */
+	bool writable;
 };
 
 /* named: somebody did, and is told if it is not there. */

@@ -418,7 +418,7 @@ static void add_sigpipe(struct group *group, const struct facts *facts)
 		return;
 	}
 	ask(&answer, break_pipe, NULL);
-	if (!finding_answered(finding, &answer, "splice"))
+	if (!finding_answered(finding, &answer, NULL))
 		return;
 	if (answer.error) {
 		finding->error = answer.error;

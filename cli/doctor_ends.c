@@ -279,14 +279,18 @@ static void add_end(struct group *group, const struct facts *facts, const struct
 	struct finding *finding = finding_add(group, end->keys[about->sink], end->title);
 	enum want want = end->want[about->sink];
 	struct answer answer;
+	const char *why = facts->of.splice < 0 ? "splice is refused"
+			  : facts->of.pipe < 0 ? "there is no pipe"
+			  : about->kind == END_FILE && facts->of.memory_seal < 0
+				  ? "memfd_create is refused"
+				  : NULL;
 
-	if (facts->of.splice < 0 || facts->of.pipe < 0) {
-		finding_blocked(finding, facts->of.splice < 0 ? "splice is refused"
-							      : "there is no pipe");
+	if (why) {
+		finding_blocked(finding, why);
 		return;
 	}
 	ask(&answer, try_end, about);
-	if (finding_answered(finding, &answer, "splice"))
+	if (finding_answered(finding, &answer, NULL))
 		judge(finding, &answer, want);
 	/* A sandbox need not have a network or terminals. */
 	finding->informs = finding->state == STATE_UNKNOWN || want != MUST;

@@ -287,13 +287,10 @@ static void try_direct(struct answer *answer, const void *about)
 	answer->number[0] = as_source;
 }
 
-static int64_t bytes_by_splice(int file)
+static int64_t bytes_by_splice(int file, const int ends[2])
 {
 	int64_t at = 0, moved;
-	int ends[2];
 
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -errno;
 	while (at < BYTES) {
 		moved = splice(file, &at, ends[1], NULL, (size_t)(BYTES - at),
 			       SPLICE_F_NONBLOCK);
@@ -325,15 +322,19 @@ static int64_t bytes_by_read(int file)
 static void try_end_of_file(struct answer *answer, const void *argument)
 {
 	const struct about *about = argument;
-	int files[2];
+	int files[2], ends[2];
 
+	if (pipe2(ends, O_CLOEXEC) < 0) {
+		answer->error = errno;
+		return;
+	}
 	if (about->file)
 		files[0] = open(about->file, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (about->file && files[0] < 0)
 		answer->error = errno;
 	if (answer->error || (!about->file && !make_two(answer, about, files)))
 		return;
-	answer->number[0] = bytes_by_splice(files[0]);
+	answer->number[0] = bytes_by_splice(files[0], ends);
 	answer->number[1] = bytes_by_read(files[0]);
 }
 
@@ -341,10 +342,10 @@ static void try_end_of_file(struct answer *answer, const void *argument)
 
 /* Asks, and says why where there is no answer. */
 static bool answered(struct finding *finding, struct answer *answer, question_fn question,
-		     const struct about *about, const char *call)
+		     const struct about *about)
 {
 	ask(answer, question, about);
-	if (!finding_answered(finding, answer, call))
+	if (!finding_answered(finding, answer, NULL))
 		return false;
 	if (!answer->error)
 		return true;
@@ -358,7 +359,7 @@ static void find_reflink(struct finding *finding, const struct about *about, con
 	struct answer answer;
 	int refused;
 
-	if (!answered(finding, &answer, try_reflink, about, "ioctl"))
+	if (!answered(finding, &answer, try_reflink, about))
 		return;
 	refused = answer.number[0] < 0 ? (int)-answer.number[0] : 0;
 	finding_truth(finding, answer.yes);
@@ -386,7 +387,7 @@ static void find_copy(struct finding *finding, const struct about *about, const 
 {
 	struct answer answer;
 
-	if (!answered(finding, &answer, try_copy_file_range, about, "copy_file_range"))
+	if (!answered(finding, &answer, try_copy_file_range, about))
 		return;
 	finding_truth(finding, answer.yes);
 	if (answer.yes) {
@@ -411,7 +412,7 @@ static void find_splice(struct finding *finding, const struct about *about,
 {
 	struct answer answer;
 
-	if (!answered(finding, &answer, question, about, "splice"))
+	if (!answered(finding, &answer, question, about))
 		return;
 	finding_truth(finding, answer.yes);
 	if (answer.yes) {
@@ -434,7 +435,7 @@ static void find_append(struct finding *finding, const struct about *about)
 {
 	struct answer answer;
 
-	if (!answered(finding, &answer, try_append, about, "splice"))
+	if (!answered(finding, &answer, try_append, about))
 		return;
 	finding_truth(finding, answer.yes);
 	if (answer.number[0] < 0) {
@@ -450,7 +451,7 @@ static void find_direct(struct finding *finding, const struct about *about)
 {
 	struct answer answer;
 
-	if (!answered(finding, &answer, try_direct, about, "splice"))
+	if (!answered(finding, &answer, try_direct, about))
 		return;
 	finding_truth(finding, false);
 	if (answer.number[2]) {
@@ -477,7 +478,7 @@ static void find_end_of_file(struct finding *finding, const struct about *about)
 {
 	struct answer answer;
 
-	if (!answered(finding, &answer, try_end_of_file, about, "splice"))
+	if (!answered(finding, &answer, try_end_of_file, about))
 		return;
 	if (answer.number[1] < 0) {
 		finding->error = (int)-answer.number[1];
@@ -546,7 +547,7 @@ static void add_all(struct group *group)
 }
 
 static void ask_files(struct place *place, const struct facts *facts, const struct about *about,
-		      const char *type, bool writable)
+		      const char *type)
 {
 	static const question_fn spliced[KEYS] = {[SOURCE] = try_source, [SINK] = try_sink};
 	struct finding *findings = place->group.findings;
@@ -560,7 +561,7 @@ static void ask_files(struct place *place, const struct facts *facts, const stru
 			finding_blocked(&findings[i], no_splice);
 		else if (i == COPY && facts->of.copy_file_range < 0)
 			finding_blocked(&findings[i], "copy_file_range is refused");
-		else if (!writable && !(i == END && about->file))
+		else if (!place->writable && !(i == END && about->file))
 			finding_blocked(&findings[i], no_file);
 		else if (i == REFLINK)
 			find_reflink(&findings[i], about, type);
@@ -606,6 +607,7 @@ void check_place(struct place *place, const char *path, const struct facts *fact
 	memcpy(place->directory, answer.text, sizeof(place->directory));
 	about.file = answer.yes ? path : NULL;
 	find_type(&findings[TYPE], answer.word, answer.number[1] != 0);
+	place->writable = answer.number[0] == 0;
 	find_writable(&findings[WRITABLE], (int)answer.number[0]);
-	ask_files(place, facts, &about, answer.word, answer.number[0] == 0);
+	ask_files(place, facts, &about, answer.word);
 }

@@ -14,10 +14,11 @@
 #include <unistd.h>
 
 enum {
-	GROWN = 1 << 20, /* what fid asks for */
-	PIPES = 68,      /* more than the budget that a kernel gives by itself, 64 MiB */
-	SPARE = 256,     /* descriptors to look for */
-	FEW = 16,        /* fewer are worth a word: a transfer takes up to four */
+	GROWN = 1 << 20,  /* what fid asks for */
+	ENOUGH = 4 << 20, /* a few pipes that are large */
+	PIPES = 68,       /* more than the budget that a kernel gives by itself, 64 MiB */
+	SPARE = 256,      /* descriptors to look for */
+	FEW = 16,         /* fewer are worth a word: a transfer takes up to four */
 };
 
 /* ---- The budget, by doing ---- */
@@ -85,7 +86,7 @@ static void say_left(struct finding *finding, const struct answer *answer, int64
 			   "%s were had, and %s is the limit: this user is exempt", had, of);
 	} else if (!answer->yes && answer->error) {
 		finding->error = answer->error;
-		finding_is(finding, left >= GROWN ? STATE_OK : STATE_UNKNOWN,
+		finding_is(finding, left >= ENOUGH ? STATE_OK : STATE_UNKNOWN,
 			   "at least %s: then %s", had, strerror(answer->error));
 	} else if (!answer->yes) {
 		finding_is(finding, STATE_OK, "%s or more", had);
@@ -110,7 +111,7 @@ static void add_left(struct group *group, const struct facts *facts, int64_t lim
 		return;
 	}
 	ask(&answer, take_pipes, NULL);
-	if (finding_answered(finding, &answer, "fcntl"))
+	if (finding_answered(finding, &answer, NULL))
 		say_left(finding, &answer, limit);
 }
 

@@ -6,7 +6,6 @@
 #include "print.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -20,52 +19,6 @@ enum {
 };
 
 static const char *const state_names[] = {"ok", "limited", "missing", "unknown"};
-
-/* ---- Findings ---- */
-
-struct finding *finding_add(struct group *group, const char *key, const char *title)
-{
-	struct finding *finding = &group->findings[group->count++];
-
-	finding->key = key;
-	finding->title = title;
-	finding_is(finding, STATE_UNKNOWN, "not asked");
-	return finding;
-}
-
-void finding_is(struct finding *finding, enum state state, const char *format, ...)
-{
-	va_list arguments;
-
-	finding->state = state;
-	va_start(arguments, format);
-	vsnprintf(finding->detail, sizeof(finding->detail), format, arguments);
-	va_end(arguments);
-}
-
-void finding_advise(struct finding *finding, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(finding->advice, sizeof(finding->advice), format, arguments);
-	va_end(arguments);
-}
-
-void finding_number(struct finding *finding, int64_t value)
-{
-	snprintf(finding->value, sizeof(finding->value), "%lld", (long long)value);
-}
-
-void finding_truth(struct finding *finding, bool value)
-{
-	snprintf(finding->value, sizeof(finding->value), "%s", value ? "true" : "false");
-}
-
-void finding_word(struct finding *finding, const char *value)
-{
-	snprintf(finding->value, sizeof(finding->value), "\"%s\"", value);
-}
 
 static const struct group *group_at(const struct report *report, size_t index)
 {

@@ -2,6 +2,7 @@
 /*
  * A file system of one folder, by libfuse, which moves the contents with splice and vmsplice
  * from the device to the files and back where it can: mirror FOLDER MOUNT-POINT
+ * Of a file whose name begins with "liar" it tells that it has ten bytes.
  */
 #define FUSE_USE_VERSION 35
 
@@ -33,7 +34,11 @@ static void *mirror_init(struct fuse_conn_info *connection, struct fuse_config *
 static int mirror_getattr(const char *path, struct stat *stat, struct fuse_file_info *info)
 {
 	(void)info;
-	return fstatat(folder, inside(path), stat, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	if (fstatat(folder, inside(path), stat, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (strncmp(path, "/liar", 5) == 0)
+		stat->st_size = 10;
+	return 0;
 }
 
 static int mirror_open(const char *path, struct fuse_file_info *info)
