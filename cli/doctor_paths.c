@@ -25,6 +25,9 @@ static unsigned char content[BYTES], got[BYTES];
 
 /* ---- Files ---- */
 
+/* Here one may make files and not remove them: the first one is the last. */
+static bool stuck;
+
 /* One with a name, for file systems without O_TMPFILE: no signal may come before the unlink. */
 static int make_named(const char *directory)
 {
@@ -37,8 +40,12 @@ static int make_named(const char *directory)
 	sigprocmask(SIG_SETMASK, &all, &before);
 	fd = mkostemp(path, O_CLOEXEC);
 	error = errno;
-	if (fd >= 0 && unlink(path) < 0)
+	if (fd >= 0 && unlink(path) < 0) {
 		error = errno;
+		stuck = true;
+		close(fd);
+		fd = -1;
+	}
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	errno = error;
 	return fd;
@@ -125,7 +132,8 @@ static void type_of(int fd, const struct stat *stat, char type[64])
 
 /*
  * text: the directory; word: the file system's type; yes: the path is a regular file;
- * number[0]: the error of making a file; number[1]: whether a server stands behind it.
+ * number[0]: the error of making a file; number[1]: whether a server stands behind it;
+ * number[2]: whether it was that of removing one.
  */
 static void look(struct answer *answer, const void *about)
 {
@@ -153,8 +161,12 @@ static void look(struct answer *answer, const void *about)
 	type_of(fd, &stat, answer->word);
 	made = make_file(directory);
 	answer->number[0] = made < 0 ? errno : 0;
-	if (fid_end_look(made < 0 ? fd : made, &end) == 0)
+	answer->number[2] = stuck;
+	if (fid_end_look(fd, &end) == 0)
 		answer->number[1] = end.remote;
+	/* Of a folder it says nothing; and a server may not know a file without a name. */
+	if (made >= 0 && fid_end_look(made, &end) == 0)
+		answer->number[1] |= end.remote;
 }
 
 struct about {
@@ -506,7 +518,7 @@ static void find_type(struct finding *finding, const char *type, bool remote)
 		   remote ? ": a server tells sizes and bytes; fid believes read() only" : "");
 }
 
-static void find_writable(struct finding *finding, int error)
+static void find_writable(struct finding *finding, int error, bool is_stuck)
 {
 	finding_truth(finding, error == 0);
 	finding->error = error;
@@ -515,8 +527,13 @@ static void find_writable(struct finding *finding, int error)
 		finding_is(finding, STATE_OK, "files without a name were made");
 		return;
 	}
-	finding_is(finding, STATE_UNKNOWN, "no file can be made there: %s", strerror(error));
-	if (error == EROFS)
+	finding_is(finding, STATE_UNKNOWN, "no file can be %s there: %s",
+		   is_stuck ? "removed" : "made", strerror(error));
+	if (is_stuck)
+		finding_advise(finding,
+			       "an empty file .fid-doctor-* stays behind there: remove it "
+			       "when you can");
+	else if (error == EROFS)
 		finding_advise(finding, "mount -o remount,rw, or name a directory elsewhere");
 	else if (error == ENOSPC || error == EDQUOT)
 		finding_advise(finding, "make room there: 128 KiB are enough");
@@ -608,6 +625,6 @@ void check_place(struct place *place, const char *path, const struct facts *fact
 	about.file = answer.yes ? path : NULL;
 	find_type(&findings[TYPE], answer.word, answer.number[1] != 0);
 	place->writable = answer.number[0] == 0;
-	find_writable(&findings[WRITABLE], (int)answer.number[0]);
+	find_writable(&findings[WRITABLE], (int)answer.number[0], answer.number[2] != 0);
 	ask_files(place, facts, &about, answer.word);
 }

@@ -24,6 +24,7 @@ static const char *inside(const char *path)
 static void *mirror_init(struct fuse_conn_info *connection, struct fuse_config *config)
 {
 	config->direct_io = 1;
+	config->hard_remove = 1;
 	connection->max_write = 128 << 10;
 	connection->want |=
 		connection->capable &
@@ -33,7 +34,9 @@ static void *mirror_init(struct fuse_conn_info *connection, struct fuse_config *
 
 static int mirror_getattr(const char *path, struct stat *stat, struct fuse_file_info *info)
 {
-	(void)info;
+	/* A file that is open and has been removed has no path. */
+	if (!path)
+		return fstat((int)info->fh, stat) < 0 ? -errno : 0;
 	if (fstatat(folder, inside(path), stat, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	if (strncmp(path, "/liar", 5) == 0)
@@ -55,6 +58,11 @@ static int mirror_create(const char *path, mode_t mode, struct fuse_file_info *i
 
 	info->fh = (uint64_t)fd;
 	return fd < 0 ? -errno : 0;
+}
+
+static int mirror_unlink(const char *path)
+{
+	return unlinkat(folder, inside(path), 0) < 0 ? -errno : 0;
 }
 
 static int mirror_truncate(const char *path, off_t size, struct fuse_file_info *info)
@@ -107,6 +115,7 @@ static const struct fuse_operations operations = {
 	.getattr = mirror_getattr,
 	.open = mirror_open,
 	.create = mirror_create,
+	.unlink = mirror_unlink,
 	.truncate = mirror_truncate,
 	.read_buf = mirror_read_buf,
 	.write_buf = mirror_write_buf,
