@@ -46,16 +46,6 @@ static const struct option options[] = {
 	{0},
 };
 
-static void name_groups(struct report *report)
-{
-	report->calls = (struct group){.key = "calls", .title = "Calls"};
-	report->memory = (struct group){.key = "memory", .title = "Memory"};
-	report->pipes = (struct group){.key = "pipes", .title = "Pipes and descriptors"};
-	report->signals = (struct group){.key = "signals", .title = "Signals"};
-	report->ends = (struct group){.key = "ends", .title = "What splice takes"};
-	report->ring = (struct group){.key = "ring", .title = "For other programs"};
-}
-
 /* Where nobody named a path: here, or where temporary files go. */
 static void check_default(struct place *place, const struct facts *facts)
 {
@@ -69,16 +59,27 @@ static void check_default(struct place *place, const struct facts *facts)
 
 static void examine(struct report *report, char **paths, size_t count)
 {
+	static const char *const names[GROUPS][2] = {
+		[CALLS] = {"calls", "Calls"},
+		[MEMORY] = {"memory", "Memory"},
+		[PIPES] = {"pipes", "Pipes and descriptors"},
+		[SIGNALS] = {"signals", "Signals"},
+		[ENDS] = {"ends", "What splice takes"},
+		[RING] = {"ring", "For other programs"},
+	};
 	struct facts facts;
 
-	name_groups(report);
+	for (int i = 0; i < GROUPS; i++) {
+		report->groups[i].key = names[i][0];
+		report->groups[i].title = names[i][1];
+	}
 	facts_find(&facts);
-	check_calls(&report->calls, &facts);
-	check_memory(&report->memory, &facts);
-	check_pipes(&report->pipes, &facts);
-	check_signals(&report->signals, &facts);
-	check_ends(&report->ends, &facts);
-	check_ring(&report->ring);
+	check_calls(&report->groups[CALLS], &facts);
+	check_memory(&report->groups[MEMORY], &facts);
+	check_pipes(&report->groups[PIPES], &facts);
+	check_signals(&report->groups[SIGNALS], &facts);
+	check_ends(&report->groups[ENDS], &facts);
+	check_ring(&report->groups[RING]);
 	if (count == 0)
 		check_default(&report->places[0], &facts);
 	for (size_t i = 0; i < count; i++)

@@ -148,8 +148,10 @@ void check_place(struct place *place, const char *path, const struct facts *fact
 
 /* ---- How it is told ---- */
 
+enum { CALLS, MEMORY, PIPES, SIGNALS, ENDS, RING, GROUPS };
+
 struct report {
-	struct group calls, memory, pipes, signals, ends, ring;
+	struct group groups[GROUPS];
 	struct place *places;
 	size_t places_count;
 };

@@ -125,7 +125,7 @@ enum kind {
 	END_BLOCK,
 	END_EVENT,
 	END_DIRECTORY,
-	ENDS,
+	KINDS,
 };
 
 static const struct end {
@@ -133,7 +133,7 @@ static const struct end {
 	const char *title;
 	enum want want[2]; /* as source, as sink */
 	const char *path;
-} ends[ENDS] = {
+} ends[KINDS] = {
 	[END_FILE] = {{"source_file", "sink_file"}, "file", {MUST, MUST}, NULL},
 	[END_PIPE] = {{"source_pipe", "sink_pipe"}, "pipe", {MUST, MUST}, NULL},
 	[END_TCP] = {{"source_tcp", "sink_tcp"}, "TCP", {MUST, MUST}, NULL},
@@ -230,11 +230,13 @@ static void try_end(struct answer *answer, const void *argument)
 	struct pair pair = {-1, -1};
 	int through[2], got = open_end(&pair, about);
 
-	if (got == 0 && pipe2(through, O_CLOEXEC) < 0)
-		got = -errno;
 	answer->error = -got;
 	if (got < 0)
 		return;
+	if (pipe2(through, O_CLOEXEC) < 0) {
+		answer->error = errno;
+		return;
+	}
 	/* SPLICE_F_NONBLOCK does not cover a socket or a terminal (6.18). */
 	fcntl(pair.fd, F_SETFL, fcntl(pair.fd, F_GETFL) | O_NONBLOCK);
 	if (about->sink)
@@ -299,7 +301,7 @@ static void add_end(struct group *group, const struct facts *facts, const struct
 void check_ends(struct group *group, const struct facts *facts)
 {
 	for (int sink = 0; sink < 2; sink++)
-		for (int kind = 0; kind < ENDS; kind++)
+		for (int kind = 0; kind < KINDS; kind++)
 			if (ends[kind].want[sink] != NOT_ASKED)
 				add_end(group, facts,
 					&(struct about){(enum kind)kind, sink == 1});

@@ -16,7 +16,7 @@
 enum {
 	GROWN = 1 << 20,  /* what fid asks for */
 	ENOUGH = 4 << 20, /* a few pipes that are large */
-	PIPES = 68,       /* more than the budget that a kernel gives by itself, 64 MiB */
+	PIPES_MAX = 68,   /* more than the budget that a kernel gives by itself, 64 MiB */
 	SPARE = 256,      /* descriptors to look for */
 	FEW = 16,         /* fewer are worth a word: a transfer takes up to four */
 };
@@ -51,7 +51,7 @@ static void take_pipes(struct answer *answer, const void *about)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	for (; answer->number[1] < PIPES; answer->number[1]++) {
+	for (; answer->number[1] < PIPES_MAX; answer->number[1]++) {
 		int ends[2];
 		int64_t got;
 

@@ -22,13 +22,9 @@ static const char *const state_names[] = {"ok", "limited", "missing", "unknown"}
 
 static const struct group *group_at(const struct report *report, size_t index)
 {
-	const struct group *const first[] = {&report->calls,   &report->memory, &report->pipes,
-					     &report->signals, &report->ends,   &report->ring};
-	const size_t firsts = sizeof(first) / sizeof(first[0]);
-
-	if (index < firsts)
-		return first[index];
-	index -= firsts;
+	if (index < GROUPS)
+		return &report->groups[index];
+	index -= GROUPS;
 	return index < report->places_count ? &report->places[index].group : NULL;
 }
 
@@ -308,12 +304,8 @@ bool report_show(const struct report *report)
 		 (unsigned)geteuid(),
 		 sandboxed() ? "under a seccomp filter" : "no seccomp filter");
 	put_words(&screen, line, 0);
-	show_group(&screen, &report->calls);
-	show_group(&screen, &report->memory);
-	show_group(&screen, &report->pipes);
-	show_group(&screen, &report->signals);
-	show_ends(&screen, &report->ends);
-	show_group(&screen, &report->ring);
+	for (int i = 0; i < GROUPS; i++)
+		(i == ENDS ? show_ends : show_group)(&screen, &report->groups[i]);
 	for (size_t i = 0; i < report->places_count; i++)
 		show_place(&screen, &report->places[i]);
 	show_summary(&screen, report);
@@ -364,7 +356,6 @@ bool report_json(const struct report *report)
 	char *text = NULL, kernel[256];
 	size_t length;
 	FILE *to = begin(&text, &length);
-	const struct group *group;
 	struct tally tally;
 
 	if (!to)
@@ -380,9 +371,9 @@ bool report_json(const struct report *report)
 	fprintf(to, ",\"complete\":%s,\"missing\":%u,\"unknown\":%u,\"limited\":%u",
 		tally.missing + tally.unknown == 0 ? "true" : "false", tally.missing,
 		tally.unknown, tally.limited);
-	for (size_t i = 0; (group = group_at(report, i)) && !group->path; i++) {
-		fprintf(to, ",\"%s\":{", group->key);
-		put_findings(to, group);
+	for (int i = 0; i < GROUPS; i++) {
+		fprintf(to, ",\"%s\":{", report->groups[i].key);
+		put_findings(to, &report->groups[i]);
 		putc('}', to);
 	}
 	fputs(",\"paths\":[", to);
