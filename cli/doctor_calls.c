@@ -3,6 +3,7 @@
  * The calls and their flags, what vmsplice means, memory, SIGPIPE.
  */
 #include "doctor.h"
+#include "doctor_kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/sendfile.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -28,59 +28,59 @@ static void ask_everything(struct answer *answer, const void *about)
 }
 
 /* A call on descriptors that cannot be open: EBADF says that it is there. */
-static ssize_t make_splice(void)
+static int64_t make_splice(void)
 {
-	return splice(-1, NULL, -1, NULL, 1, 0);
+	return kernel_splice(-1, NULL, -1, NULL, 1, 0);
 }
 
-static ssize_t make_tee(void)
+static int64_t make_tee(void)
 {
-	return tee(-1, -1, 1, 0);
+	return kernel_tee(-1, -1, 1, 0);
 }
 
-static ssize_t make_vmsplice(void)
+static int64_t make_vmsplice(void)
 {
-	return vmsplice(-1, NULL, 0, 0);
+	return kernel_vmsplice(-1, NULL, 0, 0);
 }
 
-static ssize_t make_sendfile(void)
+static int64_t make_sendfile(void)
 {
-	return sendfile(-1, -1, NULL, 1);
+	return kernel_sendfile(-1, -1, 1);
 }
 
-static ssize_t make_copy_file_range(void)
+static int64_t make_copy_file_range(void)
 {
-	return copy_file_range(-1, NULL, -1, NULL, 1, 0);
+	return kernel_copy_file_range(-1, NULL, -1, NULL, 1);
 }
 
-static ssize_t make_pwritev2(void)
+static int64_t make_pwritev2(void)
 {
 	char byte = 0;
 	struct iovec segment = {&byte, 1};
 
-	return pwritev2(-1, &segment, 1, -1, RWF_NOSIGNAL);
+	return kernel_said((long)pwritev2(-1, &segment, 1, -1, RWF_NOSIGNAL));
 }
 
-static ssize_t make_pipe(void)
+static int64_t make_pipe(void)
 {
 	int ends[2];
 
-	return pipe2(ends, O_CLOEXEC);
+	return kernel_said(pipe2(ends, O_CLOEXEC));
 }
 
-static ssize_t make_pipe_size(void)
+static int64_t make_pipe_size(void)
 {
-	return fcntl(-1, F_SETPIPE_SZ, 65536);
+	return kernel_said(fcntl(-1, F_SETPIPE_SZ, 65536));
 }
 
-static ssize_t make_memory_file(void)
+static int64_t make_memory_file(void)
 {
-	return memfd_create("fid", MFD_CLOEXEC);
+	return kernel_said(memfd_create("fid", MFD_CLOEXEC));
 }
 
 /* Those that fid_probe() makes, where the sandbox killed it: one at a time. */
 static const struct {
-	ssize_t (*make)(void);
+	int64_t (*make)(void);
 	size_t fact;
 } calls[] = {
 	{make_splice, offsetof(struct fid_facts, splice)},
@@ -98,9 +98,10 @@ static const struct {
 static void make_call(struct answer *answer, const void *about)
 {
 	const size_t *index = about;
+	int64_t said = calls[*index].make();
 
-	if (calls[*index].make() < 0 && errno != EBADF)
-		answer->error = errno;
+	if (said < 0 && said != -EBADF)
+		answer->error = (int)-said;
 }
 
 void facts_find(struct facts *ret_facts)
@@ -167,18 +168,18 @@ static const struct {
 
 enum calls_with_flags { WITH_SPLICE, WITH_TEE, WITH_VMSPLICE };
 
-static ssize_t move_byte(enum calls_with_flags call, const int from[2], const int to[2],
+static int64_t move_byte(enum calls_with_flags call, const int from[2], const int to[2],
 			 unsigned flag)
 {
 	static char byte = 'f';
 	struct iovec segment = {&byte, 1};
 
 	if (call == WITH_VMSPLICE)
-		return vmsplice(to[1], &segment, 1, flag);
+		return kernel_vmsplice(to[1], &segment, 1, flag);
 	if (write(from[1], "f", 1) != 1)
 		return -1;
-	return call == WITH_SPLICE ? splice(from[0], NULL, to[1], NULL, 1, flag)
-				   : tee(from[0], to[1], 1, flag);
+	return call == WITH_SPLICE ? kernel_splice(from[0], NULL, to[1], NULL, 1, flag)
+				   : kernel_tee(from[0], to[1], 1, flag);
 }
 
 /* With which flags a byte goes from one pipe to another. */
@@ -188,7 +189,7 @@ static void try_flags(struct answer *answer, const void *about)
 
 	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
 		int from[2], to[2];
-		ssize_t moved;
+		int64_t moved;
 
 		if (pipe2(from, O_CLOEXEC) < 0 || pipe2(to, O_CLOEXEC) < 0) {
 			answer->error = errno;
@@ -402,7 +403,8 @@ static void break_pipe(struct answer *answer, const void *about)
 		return;
 	}
 	close(to[0]);
-	answer->yes = splice(from[0], NULL, to[1], NULL, 1, SPLICE_F_NONBLOCK) < 0 && raised;
+	answer->yes = kernel_splice(from[0], NULL, to[1], NULL, 1, SPLICE_F_NONBLOCK) < 0 &&
+		      raised;
 	raised = 0;
 	answer->number[0] = fid_splice(from[0], NULL, to[1], NULL, 1, FID_NOSIGNAL);
 	answer->number[1] = raised;

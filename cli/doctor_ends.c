@@ -3,6 +3,7 @@
  * Which kinds of descriptors splice takes here, as source and as sink of a pipe.
  */
 #include "doctor.h"
+#include "doctor_kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -203,9 +204,8 @@ static void take_byte(struct answer *answer, const struct pair *pair, const int 
 		answer->error = errno;
 	if (pair->peer >= 0)
 		ready(pair->fd, POLLIN);
-	answer->number[0] = splice(pair->fd, NULL, through[1], NULL, 1, SPLICE_F_NONBLOCK);
-	if (answer->number[0] < 0)
-		answer->number[0] = -errno;
+	answer->number[0] =
+		kernel_splice(pair->fd, NULL, through[1], NULL, 1, SPLICE_F_NONBLOCK);
 	answer->yes = answer->number[0] != 1 ||
 		      (read(through[0], &got, 1) == 1 && (pair->peer < 0 || got == 'f'));
 }
@@ -216,9 +216,8 @@ static void give_byte(struct answer *answer, const struct pair *pair, const int 
 
 	if (write(through[1], "f", 1) != 1)
 		answer->error = errno;
-	answer->number[0] = splice(through[0], NULL, pair->fd, NULL, 1, SPLICE_F_NONBLOCK);
-	if (answer->number[0] < 0)
-		answer->number[0] = -errno;
+	answer->number[0] =
+		kernel_splice(through[0], NULL, pair->fd, NULL, 1, SPLICE_F_NONBLOCK);
 	answer->yes =
 		answer->number[0] != 1 || pair->peer < 0 ||
 		(ready(pair->peer, POLLIN) && read(pair->peer, &got, 1) == 1 && got == 'f');

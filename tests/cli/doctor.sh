@@ -183,6 +183,16 @@ a_gift_that_is_refused_is_limited_and_no_failure() {
 }
 run a_gift_that_is_refused_is_limited_and_no_failure
 
+help_by_fid_run_does_not_hide_what_the_kernel_says() {
+	for denied in vmsplice-gift=EOPNOTSUPP splice=EPERM $everything; do
+		found True "$fid" run --deny $denied --no-preload -- "$fid" doctor --json
+		mv json alone
+		found True "$fid" run --deny $denied -- "$fid" doctor --json
+		same alone json
+	done
+}
+run help_by_fid_run_does_not_hide_what_the_kernel_says
+
 a_sandbox_that_kills_is_a_finding_and_no_crash() {
 	"$cage" tee true || skip "this kernel refuses seccomp filters"
 	for pair in splice:calls.splice tee:calls.tee vmsplice:calls.vmsplice \
