@@ -2,7 +2,8 @@
 /*
  * A file system of one folder, by libfuse, which moves the contents with splice and vmsplice
  * from the device to the files and back where it can: mirror FOLDER MOUNT-POINT
- * Of a file whose name begins with "liar" it tells that it has ten bytes.
+ * Of a file whose name begins with "liar" it tells that it has ten bytes, and a file whose name
+ * begins with a dot takes its time to be made, so that a signal may come meanwhile.
  */
 #define FUSE_USE_VERSION 35
 
@@ -56,8 +57,12 @@ static int mirror_create(const char *path, mode_t mode, struct fuse_file_info *i
 {
 	int fd = openat(folder, inside(path), info->flags | O_CREAT | O_CLOEXEC, mode);
 
+	int error = fd < 0 ? -errno : 0;
+
 	info->fh = (uint64_t)fd;
-	return fd < 0 ? -errno : 0;
+	if (path[1] == '.')
+		usleep(10000);
+	return error;
 }
 
 static int mirror_unlink(const char *path)
