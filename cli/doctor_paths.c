@@ -265,8 +265,13 @@ void check_place(struct place *place, const char *path, const struct facts *fact
 	for (int i = WRITABLE; i < KEYS; i++)
 		finding_blocked(&findings[i], "there was no answer");
 	ask(&answer, look, path);
-	if (!finding_answered(&findings[TYPE], &answer, NULL))
+	if (!finding_answered(&findings[TYPE], &answer, NULL)) {
+		if (answer.reply == REPLY_LATE)
+			finding_advise(&findings[TYPE],
+				       "its server or its disk may be dead: see "
+				       "'dmesg', and 'umount -l' or '-f'");
 		return;
+	}
 	if (answer.error) {
 		findings[TYPE].error = answer.error;
 		finding_is(&findings[TYPE], STATE_UNKNOWN, "%s", strerror(answer.error));

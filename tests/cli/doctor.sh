@@ -226,6 +226,23 @@ a_sandbox_that_kills_is_a_finding_and_no_crash() {
 }
 run a_sandbox_that_kills_is_a_finding_and_no_crash
 
+huge_pages_that_are_switched_off_are_missing() {
+	cat > without.py << 'END'
+import ctypes, os, sys
+PR_SET_THP_DISABLE = 41
+if ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0:
+    sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])
+END
+	python3 without.py "$(command -v cat)" /dev/null || skip "this kernel switches none off"
+	found "f['memory.huge_pages']['state'] == 'missing' and
+		f['memory.huge_pages']['value'] is False and
+		'PR_SET_THP_DISABLE' in f['memory.huge_pages']['advice'] and
+		'memory.huge_pages' in amiss and d['missing'] >= 1" \
+		python3 without.py "$fid" doctor --json
+}
+run huge_pages_that_are_switched_off_are_missing
+
 io_uring_never_changes_the_status() {
 	"$cage" tee true || skip "this kernel refuses seccomp filters"
 	found True "$fid" doctor --json

@@ -56,7 +56,6 @@ static int mirror_open(const char *path, struct fuse_file_info *info)
 static int mirror_create(const char *path, mode_t mode, struct fuse_file_info *info)
 {
 	int fd = openat(folder, inside(path), info->flags | O_CREAT | O_CLOEXEC, mode);
-
 	int error = fd < 0 ? -errno : 0;
 
 	info->fh = (uint64_t)fd;
