@@ -458,8 +458,9 @@ static void add_nosignal(struct group *group, const struct facts *facts)
 	finding->error = -refused;
 	finding_is(finding, STATE_LIMITED, "refused with %s: fid blocks SIGPIPE around writes",
 		   fid_error_name(refused));
-	finding_advise(finding,
-		       "it came with Linux 6.18; without it a write costs 0.3 us more");
+	finding_advise(
+		finding,
+		"it came with Linux 6.18; without it a write costs two system calls more");
 }
 
 void check_signals(struct group *group, const struct facts *facts)
