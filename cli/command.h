@@ -25,11 +25,13 @@ int cat_run(int argc, char **argv);
 int tee_run(int argc, char **argv);
 int why_run(int argc, char **argv);
 int run_run(int argc, char **argv);
+int doctor_run(int argc, char **argv);
 
 extern const char copy_help[];
 extern const char cat_help[];
 extern const char tee_help[];
 extern const char why_help[];
 extern const char run_help[];
+extern const char doctor_help[];
 
 #endif

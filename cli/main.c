@@ -22,6 +22,8 @@ static const struct command commands[] = {
 	{"tee", tee_run, "give standard input to standard output and to each SINK", tee_help},
 	{"why", why_run, "tell how 'fid copy' would move SOURCE to SINK, and why", why_help},
 	{"run", run_run, "run COMMAND where the kernel refuses its splice calls", run_help},
+	{"doctor", doctor_run, "find out what this kernel, container and user allow",
+	 doctor_help},
 	{"help", help_run, "explain a command", help_help},
 };
 

@@ -38,6 +38,12 @@ bool print_version(void);
 /* A name that is safe to show: control characters become '?'. Writes at most capacity bytes. */
 const char *print_name(char *buffer, size_t capacity, const char *name);
 
+/*
+ * The text as a string of JSON. That is UTF-8, and a name may be any bytes: those that are no
+ * character are replaced.
+ */
+void print_json_string(FILE *to, const char *text);
+
 /* "123 B", "1.5 GiB": at most eight characters. */
 #define PRINT_SIZE 16
 const char *print_size(char buffer[PRINT_SIZE], uint64_t bytes);

@@ -2,6 +2,8 @@
 /*
  * A file system of one folder, by libfuse, which moves the contents with splice and vmsplice
  * from the device to the files and back where it can: mirror FOLDER MOUNT-POINT
+ * Of a file whose name begins with "liar" it tells that it has ten bytes, and a file whose name
+ * begins with a dot takes its time to be made, so that a signal may come meanwhile.
  */
 #define FUSE_USE_VERSION 35
 
@@ -23,6 +25,7 @@ static const char *inside(const char *path)
 static void *mirror_init(struct fuse_conn_info *connection, struct fuse_config *config)
 {
 	config->direct_io = 1;
+	config->hard_remove = 1;
 	connection->max_write = 128 << 10;
 	connection->want |=
 		connection->capable &
@@ -32,8 +35,14 @@ static void *mirror_init(struct fuse_conn_info *connection, struct fuse_config *
 
 static int mirror_getattr(const char *path, struct stat *stat, struct fuse_file_info *info)
 {
-	(void)info;
-	return fstatat(folder, inside(path), stat, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	/* A file that is open and has been removed has no path. */
+	if (!path)
+		return fstat((int)info->fh, stat) < 0 ? -errno : 0;
+	if (fstatat(folder, inside(path), stat, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (strncmp(path, "/liar", 5) == 0)
+		stat->st_size = 10;
+	return 0;
 }
 
 static int mirror_open(const char *path, struct fuse_file_info *info)
@@ -47,9 +56,17 @@ static int mirror_open(const char *path, struct fuse_file_info *info)
 static int mirror_create(const char *path, mode_t mode, struct fuse_file_info *info)
 {
 	int fd = openat(folder, inside(path), info->flags | O_CREAT | O_CLOEXEC, mode);
+	int error = fd < 0 ? -errno : 0;
 
 	info->fh = (uint64_t)fd;
-	return fd < 0 ? -errno : 0;
+	if (path[1] == '.')
+		usleep(10000);
+	return error;
+}
+
+static int mirror_unlink(const char *path)
+{
+	return unlinkat(folder, inside(path), 0) < 0 ? -errno : 0;
 }
 
 static int mirror_truncate(const char *path, off_t size, struct fuse_file_info *info)
@@ -102,6 +119,7 @@ static const struct fuse_operations operations = {
 	.getattr = mirror_getattr,
 	.open = mirror_open,
 	.create = mirror_create,
+	.unlink = mirror_unlink,
 	.truncate = mirror_truncate,
 	.read_buf = mirror_read_buf,
 	.write_buf = mirror_write_buf,

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+#include "doctor_files.h"
+
+#include "doctor_kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+enum { BYTES = 64 << 10 };
+
+static unsigned char content[BYTES], got[BYTES];
+
+/* ---- Files ---- */
+
+/* Here one may make files and not remove them: the first one is the last. */
+static bool stuck;
+
+/* One with a name, for file systems without O_TMPFILE: no signal may come before the unlink. */
+static int make_named(const char *directory)
+{
+	char path[PATH_MAX + 32];
+	sigset_t all, before;
+	int fd, error;
+
+	snprintf(path, sizeof(path), "%s/.fid-doctor-XXXXXX", directory);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	fd = mkostemp(path, O_CLOEXEC);
+	error = errno;
+	if (fd >= 0 && unlink(path) < 0) {
+		error = errno;
+		stuck = true;
+		close(fd);
+		fd = -1;
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = error;
+	return fd;
+}
+
+static int make_file(const char *directory)
+{
+	int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0 || errno == EACCES || errno == EROFS || errno == ENOSPC || errno == EDQUOT)
+		return fd;
+	return make_named(directory);
+}
+
+static bool fill(int fd)
+{
+	for (size_t i = 0; i < BYTES; i++)
+		content[i] = (unsigned char)(i * 131 + (i >> 8) * 7 + 1);
+	for (size_t done = 0; done < BYTES;) {
+		ssize_t wrote = pwrite(fd, content + done, BYTES - done, (off_t)done);
+
+		if (wrote <= 0)
+			return false;
+		done += (size_t)wrote;
+	}
+	return true;
+}
+
+/* Whether the first count bytes of fd are the content's. */
+static bool holds(int fd, int64_t count)
+{
+	int64_t done = 0;
+
+	while (done < count) {
+		ssize_t bytes = pread(fd, got + done, (size_t)(count - done), (off_t)done);
+
+		if (bytes <= 0)
+			return false;
+		done += bytes;
+	}
+	return memcmp(got, content, (size_t)count) == 0;
+}
+
+/* ---- Which file system ---- */
+
+/* A line of /proc/self/mountinfo: its number, the device, and behind " - " the type. */
+static bool parse_mount(char *line, int wanted, dev_t device, char type[64])
+{
+	char *mark = strstr(line, " - ");
+	unsigned first, second;
+	int number;
+
+	if (!mark || sscanf(line, "%d %*d %u:%u", &number, &first, &second) != 3)
+		return false;
+	if (wanted ? number != wanted : makedev(first, second) != device)
+		return false;
+	snprintf(type, 64, "%.*s", (int)strcspn(mark + 3, " \n"), mark + 3);
+	return true;
+}
+
+/* By its mount; gVisor has no mnt_id there, and the device must do. */
+static void type_of(int fd, const struct stat *stat, char type[64])
+{
+	char path[64], number[32], line[4096];
+	struct statfs about;
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	bool found = false;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	line_of(path, "mnt_id:", number, sizeof(number));
+	while (mounts && !found && fgets(line, sizeof(line), mounts))
+		found = parse_mount(line, atoi(number), stat->st_dev, type);
+	if (mounts)
+		fclose(mounts);
+	if (found)
+		return;
+	if (fstatfs(fd, &about) == 0)
+		snprintf(type, 64, "0x%lx", (unsigned long)about.f_type);
+	else
+		snprintf(type, 64, "unknown");
+}
+
+/* ---- Questions ---- */
+
+/*
+ * text: the directory; word: the file system's type; yes: the path is a regular file;
+ * number[0]: the error of making a file; number[1]: whether a server stands behind it;
+ * number[2]: whether it was that of removing one.
+ */
+void look(struct answer *answer, const void *about)
+{
+	const char *path = about;
+	char *directory = answer->text, *slash;
+	struct fid_end end;
+	struct stat stat;
+	int fd, made;
+
+	/* Not opened as what it is: a FIFO or a device would wait, or do something. */
+	fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &stat) < 0) {
+		answer->error = errno;
+		return;
+	}
+	snprintf(directory, PATH_MAX, "%s", path);
+	if (!S_ISDIR(stat.st_mode)) {
+		slash = strrchr(directory, '/');
+		if (!slash)
+			strcpy(directory, ".");
+		else
+			slash[slash == directory] = '\0';
+	}
+	answer->yes = S_ISREG(stat.st_mode);
+	type_of(fd, &stat, answer->word);
+	made = make_file(directory);
+	answer->number[0] = made < 0 ? errno : 0;
+	answer->number[2] = stuck;
+	if (fid_end_look(fd, &end) == 0)
+		answer->number[1] = end.remote;
+	/* Of a folder it says nothing; and a server may not know a file without a name. */
+	if (made >= 0 && fid_end_look(made, &end) == 0)
+		answer->number[1] |= end.remote;
+}
+
+/* Two files, the first with content. */
+static bool make_two(struct answer *answer, const struct files *about, int files[2])
+{
+	for (int i = 0; i < 2; i++) {
+		files[i] = make_file(about->directory);
+		if (files[i] < 0 || (i == 0 && !fill(files[i]))) {
+			answer->error = errno ? errno : ENOSPC;
+			return false;
+		}
+	}
+	return true;
+}
+
+void try_reflink(struct answer *answer, const void *about)
+{
+	int files[2];
+
+	if (!make_two(answer, about, files))
+		return;
+	answer->number[0] = ioctl(files[1], FICLONE, files[0]) < 0 ? -errno : BYTES;
+	answer->yes = answer->number[0] > 0 && holds(files[1], BYTES);
+}
+
+void try_copy_file_range(struct answer *answer, const void *about)
+{
+	int64_t from = 0, to = 0;
+	int files[2];
+
+	if (!make_two(answer, about, files))
+		return;
+	answer->number[0] = kernel_copy_file_range(files[0], &from, files[1], &to, BYTES);
+	answer->yes = answer->number[0] > 0 && holds(files[1], answer->number[0]);
+}
+
+/* Splices from the beginning of the file into a pipe. */
+static void splice_from(struct answer *answer, int file)
+{
+	int64_t from = 0;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0) {
+		answer->error = errno;
+		return;
+	}
+	answer->number[0] = kernel_splice(file, &from, ends[1], NULL, BYTES, SPLICE_F_NONBLOCK);
+	answer->yes = answer->number[0] > 0 && read(ends[0], got, BYTES) == answer->number[0] &&
+		      memcmp(got, content, (size_t)answer->number[0]) == 0;
+}
+
+/* A page of content goes through a pipe into the file, at that offset or at its own. */
+static void splice_to(struct answer *answer, int file, int64_t *to)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0 || write(ends[1], content, 4096) != 4096) {
+		answer->error = errno;
+		return;
+	}
+	answer->number[0] = kernel_splice(ends[0], NULL, file, to, 4096, SPLICE_F_NONBLOCK);
+	answer->yes = answer->number[0] > 0 && holds(file, answer->number[0]);
+}
+
+void try_source(struct answer *answer, const void *about)
+{
+	int files[2];
+
+	if (make_two(answer, about, files))
+		splice_from(answer, files[0]);
+}
+
+void try_sink(struct answer *answer, const void *about)
+{
+	int64_t to = 0;
+	int files[2];
+
+	if (make_two(answer, about, files))
+		splice_to(answer, files[1], &to);
+}
+
+void try_append(struct answer *answer, const void *about)
+{
+	int files[2];
+
+	if (!make_two(answer, about, files))
+		return;
+	if (fcntl(files[1], F_SETFL, O_APPEND) < 0)
+		answer->error = errno;
+	else
+		splice_to(answer, files[1], NULL);
+}
+
+void try_direct(struct answer *answer, const void *about)
+{
+	int64_t to = 0, as_source;
+	int files[2];
+	bool right;
+
+	if (!make_two(answer, about, files))
+		return;
+	if (fcntl(files[0], F_SETFL, O_DIRECT) < 0 || fcntl(files[1], F_SETFL, O_DIRECT) < 0) {
+		answer->number[2] = errno;
+		return;
+	}
+	splice_from(answer, files[0]);
+	as_source = answer->number[0];
+	right = answer->yes || as_source < 0;
+	fcntl(files[1], F_SETFL, 0);
+	if (ftruncate(files[1], 4096) < 0 || fcntl(files[1], F_SETFL, O_DIRECT) < 0)
+		answer->error = errno;
+	splice_to(answer, files[1], &to);
+	answer->number[1] = answer->number[0];
+	/* What was written is read without O_DIRECT, which wants aligned memory. */
+	fcntl(files[1], F_SETFL, 0);
+	answer->yes = right && (answer->number[1] < 0 || holds(files[1], answer->number[1]));
+	answer->number[0] = as_source;
+}
+
+static int64_t bytes_by_splice(int file, const int ends[2])
+{
+	int64_t at = 0, moved;
+
+	while (at < BYTES) {
+		moved = kernel_splice(file, &at, ends[1], NULL, (size_t)(BYTES - at),
+				      SPLICE_F_NONBLOCK);
+		if (moved < 0)
+			return moved;
+		if (moved == 0 || read(ends[0], got, (size_t)moved) != moved)
+			break;
+	}
+	return at;
+}
+
+static int64_t bytes_by_read(int file)
+{
+	int64_t at = 0;
+
+	while (at < BYTES) {
+		ssize_t bytes = pread(file, got, (size_t)(BYTES - at), (off_t)at);
+
+		if (bytes < 0)
+			return -errno;
+		if (bytes == 0)
+			break;
+		at += bytes;
+	}
+	return at;
+}
+
+void try_end_of_file(struct answer *answer, const void *argument)
+{
+	const struct files *about = argument;
+	int files[2], ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0) {
+		answer->error = errno;
+		return;
+	}
+	if (about->file)
+		files[0] = open(about->file, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (about->file && files[0] < 0)
+		answer->error = errno;
+	if (answer->error || (!about->file && !make_two(answer, about, files)))
+		return;
+	answer->number[0] = bytes_by_splice(files[0], ends);
+	answer->number[1] = bytes_by_read(files[0]);
+}
