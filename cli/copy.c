@@ -31,7 +31,7 @@ const char copy_help[] =
 	"  --offset SIZE             begin so far into SOURCE, of which there is one\n"
 	"  --append                  add to the end of the file SINK (O_APPEND, for which\n"
 	"                            the kernel wants the bytes copied by this process)\n"
-	"  --sparse                  holes of a SOURCE become holes of SINK; both are files\n"
+	"  --sparse                  holes of a SOURCE become holes of SINK, a file\n"
 	"\n"
 	"How to move it\n"
 	"  --stable                  later writes to SOURCE never show in what was moved\n"

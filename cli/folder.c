@@ -171,8 +171,6 @@ static enum outcome move(struct transfer *transfer, struct sources *list,
 		print_error("%s and the sink are the same file", source->name);
 		return OUTCOME_FAILED;
 	}
-	list->open = source;
-	list->before = transfer_done(transfer);
 	transfer_to(transfer, sink);
 	outcome = transfer_try(transfer, source);
 	if (outcome != OUTCOME_DONE) {
@@ -180,6 +178,8 @@ static enum outcome move(struct transfer *transfer, struct sources *list,
 		transfer->sink = NULL;
 		return outcome;
 	}
+	list->open = source;
+	list->before = transfer_done(transfer);
 	outcome = job->append || endpoint_truncate(sink)
 			  ? transfer_run(transfer, source, UINT64_MAX)
 			  : OUTCOME_FAILED;
