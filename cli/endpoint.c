@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "endpoint.h"
 
+#include "clock.h"
 #include "print.h"
 #include "signals.h"
 
@@ -329,7 +330,7 @@ static int accept_one(const struct endpoint *endpoint, int listener)
 	/* The name has to go whatever happens, so that signals are caught here. */
 	named = named && lstat(endpoint->path, &ours) == 0;
 	if (named)
-		signals_catch(false);
+		signals_catch(0);
 	do {
 		result = signals_wait(listener);
 		fd = result == 0 ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
@@ -467,6 +468,7 @@ static bool open_file_sink(struct endpoint *sink, const struct endpoint *source,
 		/* A link to nothing, or somebody was faster. */
 		if (sink->fd < 0 && errno == EEXIST)
 			sink->fd = open_path(sink->path, flags | O_CREAT, mode);
+		sink->is_new_name = sink->fd >= 0;
 	}
 	return sink->fd >= 0 || fails(sink, errno, NULL);
 }
@@ -482,6 +484,16 @@ bool endpoint_open_sink(struct endpoint *sink, const struct endpoint *source, bo
 	return opened(sink);
 }
 
+bool endpoint_look(struct endpoint *endpoint)
+{
+	if (endpoint->kind == ENDPOINT_PATH)
+		return stat(endpoint->path, &endpoint->stat) == 0;
+	if (endpoint->kind == ENDPOINT_DESCRIPTOR)
+		return fstat(endpoint->fd, &endpoint->stat) == 0;
+	errno = EOPNOTSUPP;
+	return false;
+}
+
 bool endpoint_is(const struct endpoint *endpoint, const struct stat *stat)
 {
 	return endpoint->stat.st_dev == stat->st_dev && endpoint->stat.st_ino == stat->st_ino;
@@ -490,6 +502,7 @@ bool endpoint_is(const struct endpoint *endpoint, const struct stat *stat)
 bool endpoint_onto_itself(const struct endpoint *source, const struct endpoint *sink,
 			  int64_t at)
 {
+	struct stat now;
 	int flags;
 
 	if (!endpoint_is_regular(source) || !endpoint_is(source, &sink->stat))
@@ -501,8 +514,9 @@ bool endpoint_onto_itself(const struct endpoint *source, const struct endpoint *
 	flags = fcntl(sink->fd, F_GETFL);
 	if (at < 0)
 		at = lseek(source->fd, 0, SEEK_CUR);
+	/* It may have grown since it was opened, by the sources before this one. */
 	if (flags >= 0 && (flags & O_APPEND))
-		return at < sink->stat.st_size;
+		return fstat(sink->fd, &now) == 0 && at < now.st_size;
 	return at < lseek(sink->fd, 0, SEEK_CUR);
 }
 
@@ -517,6 +531,51 @@ void endpoint_abandon(struct endpoint *sink)
 {
 	if (sink->created)
 		unlink(sink->path);
+}
+
+/* ---- The end ---- */
+
+bool endpoint_can_sync(const struct endpoint *sink)
+{
+	return endpoint_is_regular(sink) || S_ISBLK(sink->stat.st_mode);
+}
+
+/* The folder that has the file, wherever links lead. Returns 0 or an errno value. */
+static int sync_folder(const char *path)
+{
+	char *real = realpath(path, NULL), *end;
+	int fd, error = 0;
+
+	if (!real)
+		return errno;
+	/* The root keeps its stroke. */
+	end = strrchr(real, '/');
+	end[end == real] = '\0';
+	fd = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* EINVAL: a file system that has no folders of its own to write (CIFS). */
+	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL))
+		error = errno;
+	if (fd >= 0)
+		close(fd);
+	free(real);
+	return error;
+}
+
+bool endpoint_sync(struct endpoint *sink)
+{
+	char shown[512];
+
+	if (fsync(sink->fd) < 0) {
+		sink->error = errno;
+		return fails(sink, sink->error, "fsync");
+	}
+	sink->error = sink->is_new_name ? sync_folder(sink->path) : 0;
+	if (!sink->error)
+		return true;
+	print_error("%s (sink): its bytes are on the disk, its name in the folder may not be: "
+		    "%s",
+		    print_name(shown, sizeof(shown), sink->name), strerror(sink->error));
+	return false;
 }
 
 /* Drops what a peer sent to a socket that was only written to. Returns false at its end. */
@@ -544,18 +603,27 @@ static int socket_error(int fd)
  * loses bytes in silence: input that nobody read makes close(2) reset the connection, and a
  * reset drops what is still on its way; seen with a peer that greets and reads late.
  */
-static int wait_for_acknowledgement(int fd)
+static int wait_for_acknowledgement(const struct endpoint *endpoint)
 {
-	struct pollfd input = {.fd = fd, .events = POLLIN};
-	int unacknowledged = 0, error = 0, sleep_ms = 1;
+	struct pollfd input = {.fd = endpoint->fd, .events = POLLIN};
+	int unacknowledged = 0, before = 0, error = 0, sleep_ms = 1;
+	uint64_t since_ns = clock_ns();
 
-	signals_catch(false);
+	signals_catch(0);
 	while (!error && !signals_caught()) {
-		if (!discard_input(fd))
+		if (!discard_input(input.fd))
 			input.events = 0;
-		error = socket_error(fd);
-		if (error || ioctl(fd, SIOCOUTQ, &unacknowledged) < 0 || unacknowledged == 0)
+		error = socket_error(input.fd);
+		if (error || ioctl(input.fd, SIOCOUTQ, &unacknowledged) < 0 ||
+		    unacknowledged == 0)
 			break;
+		if (unacknowledged != before)
+			since_ns = clock_ns();
+		before = unacknowledged;
+		if (endpoint->idle_ms > 0 &&
+		    clock_ns() - since_ns >= endpoint->idle_ms * MILLISECOND_NS)
+			error = ETIME; /* which no socket says */
+		signals_look();
 		/* No event tells of an acknowledgement. POLLHUP comes when both are done. */
 		poll(&input, 1, sleep_ms);
 		sleep_ms = sleep_ms < 32 ? sleep_ms * 2 : sleep_ms;
@@ -571,7 +639,7 @@ static int end_socket(const struct endpoint *endpoint)
 	if (shutdown(endpoint->fd, SHUT_WR) < 0 && errno != ENOTCONN)
 		return errno;
 	if (internet)
-		return wait_for_acknowledgement(endpoint->fd);
+		return wait_for_acknowledgement(endpoint);
 	/* What was written to a unix socket is with the peer already. */
 	discard_input(endpoint->fd);
 	return socket_error(endpoint->fd);
@@ -611,6 +679,16 @@ void endpoint_forget(struct endpoint *endpoint)
 	endpoint->host = endpoint->joined = NULL;
 }
 
+static void tell_idle_end(const struct endpoint *sink)
+{
+	char shown[512];
+
+	print_error("%s (sink): its peer took nothing for %.15g s, and may be without the last "
+		    "bytes",
+		    print_name(shown, sizeof(shown), sink->name), sink->idle_ms / 1000.0);
+	print_hint("a longer --idle-timeout waits longer, and none for ever");
+}
+
 bool endpoint_close(struct endpoint *endpoint)
 {
 	const char *call = "shutdown";
@@ -625,8 +703,13 @@ bool endpoint_close(struct endpoint *endpoint)
 		error = later;
 		call = "close";
 	}
-	if (error)
+	if (error == ETIME) {
+		tell_idle_end(endpoint);
+		error = ETIMEDOUT;
+	} else if (error) {
 		fails(endpoint, error, call);
+	}
+	endpoint->error = error;
 	endpoint->fd = -1;
 	endpoint_forget(endpoint);
 	return error == 0;

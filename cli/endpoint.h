@@ -27,7 +27,10 @@ struct endpoint {
 	const char *port;
 	char *joined; /* DIRECTORY/NAME, where the sink is a directory */
 	int fd;
-	bool created; /* this run made the file */
+	bool created;     /* this run made the file */
+	bool is_new_name; /* it may have: a link to nothing led there */
+	uint32_t idle_ms; /* so long the peer may take nothing at the end; 0: for ever */
+	int error;        /* what syncing or closing failed with; 0 */
 	struct stat stat;
 };
 
@@ -52,6 +55,12 @@ bool endpoint_missing(const struct endpoint *source, int error);
 bool endpoint_enter_directory(struct endpoint *sink, const struct endpoint *source);
 
 /*
+ * What a name stands for, or what the descriptor is, as stat: nothing is opened. Returns false,
+ * with errno, when there is nothing such; a socket that is to be connected is EOPNOTSUPP.
+ */
+bool endpoint_look(struct endpoint *endpoint);
+
+/*
  * Whether reading source into sink would read what it wrote, or destroy what it is to read.
  * at: where in source reading begins, or -1: at the descriptor's own offset.
  */
@@ -69,6 +78,15 @@ void endpoint_abandon(struct endpoint *sink);
 
 /* Frees what endpoint_parse() and the opening allocated; descriptors stay as they are. */
 void endpoint_forget(struct endpoint *endpoint);
+
+/* Whether --sync can be had of it: a file, a disk. */
+bool endpoint_can_sync(const struct endpoint *sink);
+
+/*
+ * Has the disk take the sink's bytes, and its name where that may be new. Returns false after a
+ * message.
+ */
+bool endpoint_sync(struct endpoint *sink);
 
 /*
  * Where several sinks are closed one after the other: tells the peer of a socket sink already

@@ -123,6 +123,38 @@ static bool parse_require(struct job *job, const char *wish)
 	return true;
 }
 
+/* "2", "0.25": milliseconds, and more than none. Returns 0 when it is nothing such. */
+static uint32_t parse_seconds(const char *text)
+{
+	uint64_t value = 0;
+	unsigned weight = 1000;
+
+	if (*text < '0' || *text > '9')
+		return 0;
+	for (; *text >= '0' && *text <= '9'; text++) {
+		value = value * 10 + (uint64_t)(*text - '0') * 1000;
+		if (value > UINT32_MAX)
+			return 0;
+	}
+	if (*text == '.')
+		for (text++; *text >= '0' && *text <= '9'; text++)
+			value += (weight /= 10) * (uint64_t)(*text - '0');
+	return *text || value > UINT32_MAX ? 0 : (uint32_t)value;
+}
+
+bool job_parse_seconds(const struct job *job, const char *option, const char *text,
+		       uint32_t *ret_ms)
+{
+	char shown[128];
+
+	*ret_ms = parse_seconds(text);
+	if (*ret_ms > 0)
+		return true;
+	job_misused(job, "%s wants seconds such as 2 or 0.25, not '%s'", option,
+		    print_name(shown, sizeof(shown), text));
+	return false;
+}
+
 static bool parse_receipt(struct job *job, const char *wish)
 {
 	char shown[128];
@@ -164,6 +196,10 @@ enum {
 	OPTION_OFFSET,
 	OPTION_PIPE_SIZE,
 	OPTION_APPEND,
+	OPTION_SPARSE,
+	OPTION_SYNC,
+	OPTION_IDLE_TIMEOUT,
+	OPTION_NAME,
 	OPTION_VERSION,
 };
 
@@ -179,6 +215,10 @@ static const struct option options[] = {
 	{"offset", required_argument, NULL, OPTION_OFFSET},
 	{"pipe-size", required_argument, NULL, OPTION_PIPE_SIZE},
 	{"append", no_argument, NULL, OPTION_APPEND},
+	{"sparse", no_argument, NULL, OPTION_SPARSE},
+	{"sync", no_argument, NULL, OPTION_SYNC},
+	{"idle-timeout", required_argument, NULL, OPTION_IDLE_TIMEOUT},
+	{"name", required_argument, NULL, OPTION_NAME},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{0},
@@ -219,6 +259,17 @@ static bool take(struct job *job, int option)
 			return true;
 		job_misused(job, "--pipe-size: a pipe has at least one byte");
 		return false;
+	case OPTION_SPARSE:
+		job->sparse = true;
+		return true;
+	case OPTION_SYNC:
+		job->sync = true;
+		return true;
+	case OPTION_IDLE_TIMEOUT:
+		return job_parse_seconds(job, "--idle-timeout", optarg, &job->idle_ms);
+	case OPTION_NAME:
+		job->label = optarg;
+		return true;
 	default:
 		job->append = true;
 		return true;

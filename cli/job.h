@@ -50,6 +50,10 @@ struct job {
 	uint64_t limit;
 	bool limit_given;
 	bool append;
+	bool sparse;
+	bool sync;
+	uint32_t idle_ms;  /* 0: it may stand still for ever */
+	const char *label; /* of the progress line; NULL: none */
 	enum progress_wish progress;
 	enum receipt_form receipt;
 	const char *receipt_path; /* NULL: standard error */
@@ -88,5 +92,9 @@ bool size_parse(const char *text, uint64_t *ret_bytes);
 
 /* The size that an option wants, at most so large. Returns false after a message. */
 bool job_parse_size(const char *option, const char *text, uint64_t most, uint64_t *ret_bytes);
+
+/* Seconds with decimals, at least one millisecond. Returns false after a message. */
+bool job_parse_seconds(const struct job *job, const char *option, const char *text,
+		       uint32_t *ret_ms);
 
 #endif

@@ -13,6 +13,15 @@
 
 static const char *beginning = "fid";
 
+static void (*before_messages)(void *context);
+static void *before_context;
+
+void print_before_messages(void (*before)(void *context), void *context)
+{
+	before_messages = before;
+	before_context = context;
+}
+
 void print_begin_with(const char *words)
 {
 	beginning = words;
@@ -48,6 +57,8 @@ static void say(const char *kind, const char *format, va_list arguments)
 	if ((size_t)length >= end)
 		length = (int)end - 1;
 	line[length++] = '\n';
+	if (before_messages)
+		before_messages(before_context);
 	(void)write_all(STDERR_FILENO, line, (size_t)length);
 }
 
@@ -174,13 +185,25 @@ bool print_version(void)
 	return print_text(STDOUT_FILENO, line);
 }
 
+/* U+0080 to U+009F are controls as well: U+009B begins an escape sequence in UTF-8. */
+static bool is_control(const char *name, size_t i)
+{
+	unsigned char c = (unsigned char)name[i];
+
+	if (c == 0xc2)
+		return ((unsigned char)name[i + 1] & 0xe0) == 0x80;
+	if (i > 0 && (unsigned char)name[i - 1] == 0xc2)
+		return (c & 0xe0) == 0x80;
+	return c < ' ' || c == 0x7f;
+}
+
 const char *print_name(char *buffer, size_t capacity, const char *name)
 {
 	size_t i;
 
 	/* A name comes from anywhere and must not reach the terminal as an escape sequence. */
 	for (i = 0; name[i] && i + 1 < capacity; i++)
-		buffer[i] = (unsigned char)name[i] < ' ' || name[i] == 0x7f ? '?' : name[i];
+		buffer[i] = is_control(name, i) ? '?' : name[i];
 	buffer[i] = '\0';
 	return buffer;
 }
@@ -289,17 +312,29 @@ char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt)
 	return text;
 }
 
-bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt)
+bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt,
+		   const struct receipt_notes *notes)
 {
-	char *text = receipt_text(form, receipt);
-	bool printed;
+	static const struct receipt_notes none;
+	char *text = receipt_text(form, receipt), *line = NULL;
+	bool json = form == RECEIPT_JSON, printed;
+	int length;
 
-	if (!text) {
+	if (!notes)
+		notes = &none;
+	/* They go before what ends the text, a stop or a brace. */
+	length = text ? (int)strlen(text) - 1 : 0;
+	if (!text ||
+	    asprintf(&line, "%s%s%.*s%s%s%s\n", json || !notes->so_far ? "" : beginning,
+		     json || !notes->so_far ? "" : ": so far: ", length, text,
+		     json && notes->so_far ? ",\"so_far\":true" : "",
+		     json ? notes->members : notes->words, text + length) < 0) {
 		print_error("no memory for the receipt");
+		free(text);
 		return false;
 	}
-	strcat(text, "\n");
-	printed = print_text(fd, text);
+	printed = print_text(fd, line);
+	free(line);
 	free(text);
 	return printed;
 }

@@ -12,6 +12,9 @@
 /* What begins each message from now on: "fid copy". */
 void print_begin_with(const char *words);
 
+/* What to do before each message, such as to take a progress line away; NULL: nothing. */
+void print_before_messages(void (*before)(void *context), void *context);
+
 /* One message, one write to standard error: "fid copy: ..." and a newline. */
 void print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* What to try: the same with "hint: " before it. */
@@ -69,8 +72,19 @@ enum receipt_form {
 /* The receipt in words, with room for one character more. NULL: no memory. */
 char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt);
 
-/* Writes it to fd as one line. Returns false, after a message, when it cannot. */
-bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt);
+/* What a command knows beyond the receipt of its flows. */
+struct receipt_notes {
+	bool so_far;       /* the transfer goes on */
+	char words[256];   /* "; 1.0 GiB of holes left as holes" */
+	char members[256]; /* the same as JSON: ",\"hole_bytes\":1073741824" */
+};
+
+/*
+ * Writes it to fd as one line, and the notes at its end; NULL: none. Returns false, after a
+ * message, when it cannot.
+ */
+bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt,
+		   const struct receipt_notes *notes);
 
 /*
  * One receipt among several: a line that begins with the name and the side, or the object with

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "progress.h"
 
+#include "clock.h"
 #include "print.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
-#define SECOND_NS UINT64_C(1000000000)
 #define TICK_NS (SECOND_NS / 5)
 /* Without a terminal each tick is a line of a log. */
 #define LINE_NS SECOND_NS
@@ -19,30 +18,30 @@
 /* Narrower than this a bar says nothing. */
 #define BAR_MIN 6
 #define BAR_MAX 60
+/* A label has a third of the line at most, and less than this says nothing either. */
+#define LABEL_MIN 3
 
-static uint64_t now_ns(void)
+static void clear(void *context)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
+	progress_clear(context);
 }
 
-void progress_begin(struct progress *progress, bool asked)
+void progress_begin(struct progress *progress, bool asked, const char *label)
 {
-	*progress = (struct progress){.rate = -1};
+	*progress = (struct progress){.rate = -1, .label = label};
 	progress->terminal = isatty(STDERR_FILENO);
 	progress->wanted = asked || progress->terminal;
 	if (!progress->wanted)
 		return;
-	progress->start_ns = progress->seen_ns = now_ns();
+	progress->start_ns = progress->seen_ns = clock_ns();
 	progress->next_ns = progress->start_ns;
 	progress->next_ns += asked && progress->terminal ? TICK_NS : SECOND_NS;
+	print_before_messages(clear, progress);
 }
 
 bool progress_due(const struct progress *progress)
 {
-	return progress->wanted && now_ns() >= progress->next_ns;
+	return progress->wanted && clock_ns() >= progress->next_ns;
 }
 
 /* The width is asked for each line, so that no handler for SIGWINCH is needed. */
@@ -65,16 +64,37 @@ static void keep(char *part, size_t *used, size_t width)
 	*used += strlen(part);
 }
 
-/*
- * " 1.5 GiB  37% [=====>       ]   512 MiB/s  0:12 left", and less where there is less room:
- * first the bar goes, then the time, the rate, the percentage. line has room for width and a
- * NUL. Returns the length.
- */
-static size_t describe(char *line, size_t width, uint64_t bytes, uint64_t total, double rate,
-		       uint64_t elapsed_ns)
+/* "LABEL: ". No character has more columns than bytes, and none is cut in two. */
+static void begin_with(char part[COLUMNS_MAX], const char *label, size_t width)
 {
+	size_t length, most = width / 3;
+
+	part[0] = '\0';
+	if (!label || most < LABEL_MIN + 2)
+		return;
+	print_name(part, most - 1, label);
+	length = strlen(part);
+	while (label[length] && length > 0 && ((unsigned char)label[length] & 0xc0) == 0x80)
+		length--;
+	if (length > 0)
+		strcpy(part + length, ": ");
+	else
+		part[0] = '\0';
+}
+
+/*
+ * "LABEL:  1.5 GiB  37% [=====>       ]   512 MiB/s  0:12 left", and less where there is less
+ * room: first the bar goes, then the time, the rate, the percentage, the label. line has room
+ * for width and a NUL. Returns the length.
+ */
+static size_t describe(char *line, size_t width, const struct progress *progress,
+		       uint64_t bytes, uint64_t total)
+{
+	uint64_t elapsed_ns = progress->seen_ns - progress->start_ns;
+	double rate = progress->rate;
 	bool known = total != PROGRESS_UNKNOWN && total > 0 && bytes <= total;
-	char size[32], percent[16] = "", speed[32], time[32], number[PRINT_SIZE];
+	char label[COLUMNS_MAX], size[32], percent[16] = "", speed[32], time[32];
+	char number[PRINT_SIZE];
 	size_t used = 0, length, room, full;
 
 	snprintf(size, sizeof(size), "%8s", print_size(number, bytes));
@@ -92,17 +112,19 @@ static size_t describe(char *line, size_t width, uint64_t bytes, uint64_t total,
 			 print_duration(number, elapsed_ns / SECOND_NS));
 	}
 	keep(size, &used, width);
+	begin_with(label, progress->label, width);
+	keep(label, &used, width);
 	keep(percent, &used, width);
 	keep(speed, &used, width);
 	keep(time, &used, width);
 
 	room = width - used;
 	if (!known || room < BAR_MIN + 3)
-		return (size_t)sprintf(line, "%s%s%s%s", size, percent, speed, time);
+		return (size_t)sprintf(line, "%s%s%s%s%s", label, size, percent, speed, time);
 	/* A wide terminal does not need a wider bar. */
 	room = (room > BAR_MAX ? BAR_MAX : room) - 3;
 	full = (size_t)((double)bytes / (double)total * (double)room);
-	length = (size_t)sprintf(line, "%s%s [", size, percent);
+	length = (size_t)sprintf(line, "%s%s%s [", label, size, percent);
 	for (size_t i = 0; i < room; i++)
 		line[length++] = i < full ? '=' : i == full ? '>' : ' ';
 	return length + (size_t)sprintf(line + length, "]%s%s", speed, time);
@@ -114,8 +136,7 @@ static void show(struct progress *progress, uint64_t bytes, uint64_t total)
 	size_t length, width;
 
 	if (!progress->terminal) {
-		length = describe(text, 80, bytes, total, progress->rate,
-				  progress->seen_ns - progress->start_ns);
+		length = describe(text, 80, progress, bytes, total);
 		text[length++] = '\n';
 		(void)!write(STDERR_FILENO, text, length);
 		return;
@@ -128,8 +149,7 @@ static void show(struct progress *progress, uint64_t bytes, uint64_t total)
 	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 0) != 1)
 		return;
 	width = columns();
-	length = describe(text + 1, width, bytes, total, progress->rate,
-			  progress->seen_ns - progress->start_ns);
+	length = describe(text + 1, width, progress, bytes, total);
 	/* Spaces over the rest of the old line: that needs no knowledge of the terminal. */
 	for (size_t i = length; i < progress->shown && i < width; i++)
 		text[1 + i] = ' ';
@@ -140,7 +160,7 @@ static void show(struct progress *progress, uint64_t bytes, uint64_t total)
 
 void progress_tick(struct progress *progress, uint64_t bytes, uint64_t total)
 {
-	uint64_t now = now_ns();
+	uint64_t now = clock_ns();
 	double rate;
 
 	if (!progress->wanted || now < progress->next_ns)
@@ -180,9 +200,10 @@ void progress_end(struct progress *progress, uint64_t bytes)
 	uint64_t now;
 
 	progress_clear(progress);
+	print_before_messages(NULL, NULL);
 	if (!progress->wanted || progress->terminal)
 		return;
-	now = now_ns();
+	now = clock_ns();
 	/* The last line tells the whole: all bytes, and the mean rate. */
 	progress->seen_ns = now;
 	if (now > progress->start_ns)

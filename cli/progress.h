@@ -20,10 +20,14 @@ struct progress {
 	uint64_t seen_bytes;
 	double rate;  /* bytes a second, smoothed; below 0: none yet */
 	size_t shown; /* columns of the line that stands there */
+	const char *label;
 };
 
-/* asked: from the start on, and on anything; else after one second, and on a terminal. */
-void progress_begin(struct progress *progress, bool asked);
+/*
+ * asked: from the start on, and on anything; else after one second, and on a terminal. label
+ * begins each line, as far as there is room; NULL: none.
+ */
+void progress_begin(struct progress *progress, bool asked, const char *label);
 
 /* Whether progress_tick() would print: what it wants to know may be dear to find out. */
 bool progress_due(const struct progress *progress);

@@ -11,7 +11,13 @@
 static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
 #define ENDS (sizeof(ends) / sizeof(ends[0]))
 static bool catching[ENDS];
-static volatile sig_atomic_t caught;
+static volatile sig_atomic_t caught, asked;
+/* Whether SIGALRM has a handler; and whether it comes anyway. */
+static volatile sig_atomic_t has_alarm, ticks;
+
+static bool takes_reports;
+static void (*report_function)(void *context);
+static void *report_context;
 
 /*
  * A signal between the look at the note and a call that sleeps interrupts nothing. So from the
@@ -21,15 +27,50 @@ static void note(int signal)
 {
 	int error = errno;
 
-	if (signal != SIGALRM)
+	if (signal == SIGUSR1)
+		asked = 1;
+	else if (signal != SIGALRM)
 		caught = signal;
-	if (caught)
+	if (has_alarm && (caught || (asked && !ticks)))
 		alarm(1);
 	errno = error;
 }
 
-static void set_timer(suseconds_t microseconds)
+/* restart: calls go on by themselves after SIGUSR1, as connect(2) can in no other way. */
+static void catch_reports(bool restart)
 {
+	const struct sigaction action = {
+		.sa_handler = note,
+		.sa_flags = restart ? SA_RESTART : 0,
+	};
+
+	if (takes_reports)
+		sigaction(SIGUSR1, &action, NULL);
+}
+
+void signals_take_reports(void)
+{
+	takes_reports = true;
+	catch_reports(true);
+}
+
+void signals_report_by(void (*report)(void *context), void *context)
+{
+	report_function = report;
+	report_context = context;
+}
+
+void signals_look(void)
+{
+	if (!asked || !report_function)
+		return;
+	asked = 0;
+	report_function(report_context);
+}
+
+static void set_timer(unsigned tick_ms)
+{
+	const suseconds_t microseconds = (suseconds_t)tick_ms * 1000;
 	const struct itimerval timer = {
 		.it_interval = {.tv_usec = microseconds},
 		.it_value = {.tv_usec = microseconds},
@@ -38,14 +79,17 @@ static void set_timer(suseconds_t microseconds)
 	setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-void signals_catch(bool ticking)
+void signals_catch(unsigned tick_ms)
 {
 	/* No SA_RESTART: a call that sleeps has to come back. */
 	struct sigaction action = {.sa_handler = note}, before;
 
 	sigaction(SIGALRM, &action, NULL);
-	if (ticking)
-		set_timer(200000);
+	has_alarm = 1;
+	ticks = tick_ms > 0;
+	if (tick_ms > 0)
+		set_timer(tick_ms);
+	catch_reports(false);
 
 	for (size_t i = 0; i < ENDS; i++) {
 		/* nohup(1) and a shell's background jobs count on what they ignored. */
@@ -58,6 +102,9 @@ void signals_release(void)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
 
+	catch_reports(true);
+	/* From here on no handler sets an alarm, which nothing would catch. */
+	has_alarm = 0;
 	set_timer(0);
 	sigaction(SIGALRM, &action, NULL);
 	for (size_t i = 0; i < ENDS; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * SIGINT, SIGTERM and SIGHUP end a transfer in order, and then this process: by that same
- * signal, so that a shell sees what it would see of cp(1).
+ * signal, so that a shell sees what it would see of cp(1). SIGUSR1 asks how far it is.
  */
 #ifndef FID_CLI_SIGNALS_H
 #define FID_CLI_SIGNALS_H
@@ -10,11 +10,24 @@
 #include <stdbool.h>
 
 /*
- * From now on those signals are only noted. One that was ignored at start stays ignored. A call
- * that sleeps comes back with EINTR, also when the signal came just before it (within a
- * second), and with ticking five times a second anyway.
+ * From now on SIGUSR1 is noted, and does not end this process. That is so as well where it was
+ * ignored at start: whoever has it ignored, as "trap '' USR1" does, may send it from the first
+ * moment on, and else there is one in which it kills.
  */
-void signals_catch(bool ticking);
+void signals_take_reports(void);
+
+/* What such a signal asks for; signals_look() calls it, outside of any handler. NULL: later. */
+void signals_report_by(void (*report)(void *context), void *context);
+void signals_look(void);
+
+/*
+ * From now on the signals that end a transfer are only noted. One that was ignored at start
+ * stays ignored. A call that sleeps comes back with EINTR, also when the signal came just
+ * before it (within a second), and with a tick anyway after so many milliseconds, again and
+ * again; at most 999, 0: never.
+ */
+#define SIGNALS_TICK_MS 200
+void signals_catch(unsigned tick_ms);
 
 /* They end the process at once again, as at its start. */
 void signals_release(void);

@@ -166,6 +166,74 @@ static int add_sinks(struct tee *tee)
 	return STATUS_DONE;
 }
 
+/* ---- Receipts ---- */
+
+static bool put_receipts(FILE *to, const struct tee *tee, bool so_far)
+{
+	enum receipt_form form = tee->job.receipt == RECEIPT_JSON ? RECEIPT_JSON : RECEIPT_TEXT;
+	bool json = form == RECEIPT_JSON;
+	const char *before = so_far && !json ? "fid tee: so far: " : "";
+	const char *between = "";
+	bool put;
+
+	fputs(before, to);
+	fputs(!json ? "" : so_far ? "{\"so_far\":true,\"source\":" : "{\"source\":", to);
+	put = receipt_put(to, form, tee->source.name, FID_SIDE_SOURCE, &tee->receipt);
+	fputs(json ? ",\"sinks\":[" : "", to);
+	for (size_t i = 0; put && i < tee->count; i++) {
+		const struct sink *sink = &tee->sinks[i];
+
+		if (!sink->ready)
+			continue;
+		fputs(between, to);
+		fputs(before, to);
+		between = json ? "," : "";
+		put = receipt_put(to, form, sink->end.name, FID_SIDE_SINK, &sink->receipt);
+	}
+	fputs(json ? "]}\n" : "", to);
+	return put;
+}
+
+/* Returns false after a message. */
+static bool print_receipts(const struct tee *tee, int fd, bool so_far)
+{
+	char *text = NULL;
+	size_t length;
+	FILE *to = open_memstream(&text, &length);
+	bool put = to && put_receipts(to, tee, so_far);
+
+	if (!to || fclose(to) != 0 || !put) {
+		print_error("no memory for the receipt");
+		put = false;
+	} else {
+		put = print_text(fd, text);
+	}
+	free(text);
+	return put;
+}
+
+/* The accounts as they are now, while there is a fan. */
+static void take_receipts(struct tee *tee)
+{
+	if (!tee->fan)
+		return;
+	tee->receipt = *fid_fan_receipt(tee->fan);
+	for (size_t i = 0; i < tee->count; i++)
+		if (tee->sinks[i].ready)
+			tee->sinks[i].receipt =
+				*fid_fan_sink_receipt(tee->fan, tee->sinks[i].number);
+}
+
+/* What SIGUSR1 asks for. */
+static void report(void *context)
+{
+	struct tee *tee = context;
+
+	take_receipts(tee);
+	progress_clear(&tee->progress);
+	print_receipts(tee, STDERR_FILENO, true);
+}
+
 /* ---- Moving ---- */
 
 /* A sink that took nothing for too long, and no connection that timed out. */
@@ -221,8 +289,10 @@ static int run(struct tee *tee, uint64_t expected)
 {
 	while (!signals_caught()) {
 		struct fid_fan_wait wait;
-		int result = fid_fan_step(tee->fan, &wait);
+		int result;
 
+		signals_look();
+		result = fid_fan_step(tee->fan, &wait);
 		if (look_at_sinks(tee))
 			return result < 0 ? result : 0;
 		if (result == FID_WAIT)
@@ -258,15 +328,12 @@ static enum outcome spread(struct tee *tee)
 	int result;
 
 	if (job->progress == PROGRESS_ALWAYS)
-		progress_begin(&tee->progress, true);
-	signals_catch(tee->progress.wanted);
+		progress_begin(&tee->progress, true, job->label);
+	signals_report_by(report, tee);
+	signals_catch(tee->progress.wanted ? SIGNALS_TICK_MS : 0);
 	result = run(tee, transfer_size(job, &tee->source));
 	signals_release();
-	tee->receipt = *fid_fan_receipt(tee->fan);
-	for (size_t i = 0; i < tee->count; i++)
-		if (tee->sinks[i].ready)
-			tee->sinks[i].receipt =
-				*fid_fan_sink_receipt(tee->fan, tee->sinks[i].number);
+	take_receipts(tee);
 	tee->fan = fid_fan_free(tee->fan);
 	if (signals_caught()) {
 		progress_clear(&tee->progress);
@@ -299,48 +366,6 @@ static void close_sinks(struct tee *tee)
 	}
 }
 
-static bool put_receipts(FILE *to, const struct tee *tee)
-{
-	enum receipt_form form = tee->job.receipt;
-	bool json = form == RECEIPT_JSON;
-	const char *between = "";
-	bool put;
-
-	fputs(json ? "{\"source\":" : "", to);
-	put = receipt_put(to, form, tee->source.name, FID_SIDE_SOURCE, &tee->receipt);
-	fputs(json ? ",\"sinks\":[" : "", to);
-	for (size_t i = 0; put && i < tee->count; i++) {
-		const struct sink *sink = &tee->sinks[i];
-
-		if (!sink->ready)
-			continue;
-		fputs(between, to);
-		between = json ? "," : "";
-		put = receipt_put(to, form, sink->end.name, FID_SIDE_SINK, &sink->receipt);
-	}
-	fputs(json ? "]}\n" : "", to);
-	return put;
-}
-
-static void print_receipts(struct tee *tee)
-{
-	char *text = NULL;
-	size_t length;
-	FILE *to = open_memstream(&text, &length);
-	bool put = to && put_receipts(to, tee);
-
-	if (!to || fclose(to) != 0 || !put) {
-		print_error("no memory for the receipt");
-		put = false;
-	} else {
-		job_empty_receipt(&tee->job);
-		put = print_text(tee->job.receipt_fd, text);
-	}
-	free(text);
-	if (!put)
-		tee->status = STATUS_FAILED;
-}
-
 static int finish(struct tee *tee, enum outcome outcome)
 {
 	progress_end(&tee->progress, tee->receipt.bytes_out);
@@ -349,8 +374,12 @@ static int finish(struct tee *tee, enum outcome outcome)
 		if (signals_caught())
 			outcome = outcome_interrupted(&tee->receipt);
 	}
-	if (tee->job.receipt != RECEIPT_NONE)
-		print_receipts(tee);
+	signals_report_by(NULL, NULL);
+	if (tee->job.receipt != RECEIPT_NONE) {
+		job_empty_receipt(&tee->job);
+		if (!print_receipts(tee, tee->job.receipt_fd, false))
+			tee->status = STATUS_FAILED;
+	}
 	outcome_die(outcome);
 	return tee->status;
 }

@@ -2,6 +2,7 @@
 #include "tee.h"
 
 #include "command.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -39,9 +40,10 @@ const char tee_help[] =
 	"  -p, --output-error[=MODE] as with tee(1): warn, warn-nopipe, exit, exit-nopipe\n"
 	"\n"
 	"As in 'fid copy' are --limit, --offset, --stable, --route, --pipe-size,\n"
-	"--receipt, --receipt-file, --progress, --no-progress, --help and --version, but\n"
-	"progress is not shown by itself. A receipt has a line for standard input and one\n"
-	"for each SINK; json is one line: {\"source\":{...},\"sinks\":[{\"name\":...},...]}\n"
+	"--receipt, --receipt-file, --progress, --no-progress, --name, --help, --version\n"
+	"and 'kill -USR1', but progress is not shown by itself. A receipt has a line for\n"
+	"standard input and one for each SINK; json is one line:\n"
+	"{\"source\":{...},\"sinks\":[{\"name\":...},...]}\n"
 	"\n"
 	"Exit status: 0 done, 1 a SINK or standard input failed, 2 wrong usage.\n"
 	"\n"
@@ -70,6 +72,10 @@ static const struct option options[] = {
 static const struct job_refusal refused[] = {
 	{"require", "--require is for one sink: 'fid tee' tells in its receipt how each was "
 		    "served"},
+	{"sparse", "'fid tee' has no --sparse; use 'fid copy'"},
+	{"sync", "'fid tee' has no --sync; use 'fid copy', or sync(1) afterwards"},
+	{"idle-timeout", "'fid tee' has no --idle-timeout; --on-slow drop --stall is for a "
+			 "slow SINK"},
 	{0},
 };
 
@@ -91,37 +97,6 @@ static int find_word(const struct job *job, const char *option, const char *cons
 	job_misused(job, "%s wants %s, not '%s'", option, known,
 		    print_name(shown, sizeof(shown), wish));
 	return -1;
-}
-
-/* "2", "0.25": milliseconds, and more than none. Returns 0 when it is nothing such. */
-static uint32_t parse_seconds(const char *text)
-{
-	uint64_t value = 0;
-	unsigned weight = 1000;
-
-	if (*text < '0' || *text > '9')
-		return 0;
-	for (; *text >= '0' && *text <= '9'; text++) {
-		value = value * 10 + (uint64_t)(*text - '0') * 1000;
-		if (value > UINT32_MAX)
-			return 0;
-	}
-	if (*text == '.')
-		for (text++; *text >= '0' && *text <= '9'; text++)
-			value += (weight /= 10) * (uint64_t)(*text - '0');
-	return *text || value > UINT32_MAX ? 0 : (uint32_t)value;
-}
-
-static bool take_stall(struct tee *tee)
-{
-	char shown[128];
-
-	tee->stall_ms = parse_seconds(optarg);
-	if (tee->stall_ms > 0)
-		return true;
-	job_misused(&tee->job, "--stall wants seconds such as 2 or 0.25, not '%s'",
-		    print_name(shown, sizeof(shown), optarg));
-	return false;
 }
 
 static bool take_on_slow(struct tee *tee)
@@ -173,7 +148,7 @@ static bool take(struct job *job, int option)
 	case OPTION_ON_SLOW:
 		return take_on_slow(tee);
 	case OPTION_STALL:
-		return take_stall(tee);
+		return job_parse_seconds(job, "--stall", optarg, &tee->stall_ms);
 	case OPTION_SPILL_SIZE:
 		if (!job_parse_size("--spill-size", optarg, INT64_MAX, &tee->spill_bytes))
 			return false;
@@ -247,8 +222,10 @@ int tee_run(int argc, char **argv)
 	struct tee tee = {
 		.job = {.command = "tee", .help = tee_help, .own = &own, .refused = refused},
 	};
-	int status, first = job_parse(&tee.job, argc, argv, &status);
+	int status, first;
 
+	signals_take_reports();
+	first = job_parse(&tee.job, argc, argv, &status);
 	if (first < 0)
 		return status;
 	status = tee_checked(&tee, argc - first, argv + first);

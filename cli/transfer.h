@@ -30,19 +30,39 @@ void outcome_die(enum outcome outcome);
 
 struct transfer {
 	const struct job *job;
-	struct endpoint *sink;
+	struct endpoint *sink; /* NULL: between two */
+	uint64_t sink_began;   /* receipt.bytes_out when it became the sink */
 	struct progress progress;
-	struct fid_receipt receipt; /* the sum of count flows */
+	struct fid_receipt receipt; /* the sum of count sources */
 	unsigned count;
-	uint64_t expected; /* bytes of all sources; PROGRESS_UNKNOWN */
+	struct fid_receipt part; /* of the source that is being moved: the sum of parts flows */
+	unsigned parts;
+	struct fid_flow *flow; /* the one that runs; NULL */
+	uint64_t hole_bytes;   /* of all sources, left as holes */
+	uint64_t sync_ns;      /* 0: nothing was synced yet */
+	bool sync_failed;
+	/* Nothing has moved for idle_ns, since idle_bytes were in and out. */
+	uint64_t idle_ns;
+	uint64_t idle_bytes;
+	uint64_t looked_ns;
+	bool idled;        /* and that ended it */
+	uint64_t expected; /* bytes of all sources, holes and all; PROGRESS_UNKNOWN */
 	/* Finds out expected when the first line is to be shown; NULL: expected is set. */
 	uint64_t (*expect)(void *context);
 	void *context;
 };
 
-/* The sink is open. quiet_by_itself: no progress line unless asked for. */
-void transfer_begin(struct transfer *transfer, const struct job *job, struct endpoint *sink,
-		    bool quiet_by_itself);
+/*
+ * quiet_by_itself: no progress line unless asked for. The transfer stays where it is until
+ * transfer_finish(): SIGUSR1 asks it how far it is.
+ */
+void transfer_begin(struct transfer *transfer, const struct job *job, bool quiet_by_itself);
+
+/* Whether --sync and --sparse can be had of that sink. Returns false after a message. */
+bool transfer_takes_sink(const struct job *job, const struct endpoint *sink);
+
+/* What is moved from now on goes to that sink, which is open. */
+void transfer_to(struct transfer *transfer, struct endpoint *sink);
 
 /* Whether a flow could be made as the job wants it: nothing is moved. */
 enum outcome transfer_try(struct transfer *transfer, const struct endpoint *source);
@@ -51,12 +71,25 @@ enum outcome transfer_try(struct transfer *transfer, const struct endpoint *sour
 enum outcome transfer_run(struct transfer *transfer, const struct endpoint *source,
 			  uint64_t limit);
 
+/* For transfer_run(): one flow of a source. Returns what ended it, as transfer.part has it. */
+int transfer_move(struct transfer *transfer, const struct endpoint *source,
+		  const struct fid_options *options);
+
 /* How many bytes a source still has, as far as anybody can tell before reading. */
 uint64_t transfer_size(const struct job *job, const struct endpoint *source);
 
+/* How far it is: what was delivered, and holes that were left as holes. */
+static inline uint64_t transfer_done(const struct transfer *transfer)
+{
+	return transfer->receipt.bytes_out + transfer->hole_bytes;
+}
+
+/* Syncs the sink where that is asked for, and closes it. Returns how it ends then. */
+enum outcome transfer_end_sink(struct transfer *transfer, enum outcome outcome);
+
 /*
- * Closes the sink, prints the receipt and dies by the signal that the outcome asks for, or
- * returns the exit status.
+ * Ends the sink if there is one, prints the receipt and dies by the signal that the outcome
+ * asks for, or returns the exit status.
  */
 int transfer_finish(struct transfer *transfer, enum outcome outcome);
 

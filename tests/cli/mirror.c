@@ -2,14 +2,19 @@
 /*
  * A file system of one folder, by libfuse, which moves the contents with splice and vmsplice
  * from the device to the files and back where it can: mirror FOLDER MOUNT-POINT
+ *
  * Of a file whose name begins with "liar" it tells that it has ten bytes, and a file whose name
  * begins with a dot takes its time to be made, so that a signal may come meanwhile.
+ *
+ * It says on standard error what is synced, which fails where the name ends in "bad". It tells
+ * of no hole.
  */
 #define FUSE_USE_VERSION 35
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -107,6 +112,28 @@ static int mirror_write_buf(const char *path, struct fuse_bufvec *from, off_t of
 	return (int)fuse_buf_copy(&to, from, FUSE_BUF_SPLICE_NONBLOCK);
 }
 
+static int tell_sync(const char *call, const char *path)
+{
+	size_t length = strlen(path);
+
+	fprintf(stderr, "%s %s\n", call, path);
+	return length >= 3 && strcmp(path + length - 3, "bad") == 0 ? -EIO : 0;
+}
+
+static int mirror_fsync(const char *path, int data_only, struct fuse_file_info *info)
+{
+	(void)data_only;
+	(void)info;
+	return tell_sync("fsync", path);
+}
+
+static int mirror_fsyncdir(const char *path, int data_only, struct fuse_file_info *info)
+{
+	(void)data_only;
+	(void)info;
+	return tell_sync("fsyncdir", path);
+}
+
 static int mirror_release(const char *path, struct fuse_file_info *info)
 {
 	(void)path;
@@ -123,6 +150,8 @@ static const struct fuse_operations operations = {
 	.truncate = mirror_truncate,
 	.read_buf = mirror_read_buf,
 	.write_buf = mirror_write_buf,
+	.fsync = mirror_fsync,
+	.fsyncdir = mirror_fsyncdir,
 	.release = mirror_release,
 };
 

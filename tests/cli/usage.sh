@@ -25,7 +25,7 @@ run help_is_on_standard_output_and_at_most_80_columns_wide
 help_names_each_option_of_copy() {
 	expect 0 "$fid" help copy
 	for option in receipt receipt-file progress no-progress stable route require limit \
-		offset pipe-size append help version; do
+		offset pipe-size append sparse sync idle-timeout name help version; do
 		grep -q -e "--$option" out || {
 			echo "no --$option"
 			return 1
@@ -64,9 +64,9 @@ wrong_operands_are_status_2_with_a_hint() {
 	says "hint: see 'fid help copy'"
 	expect 2 "$fid" copy one
 	says 'SINK is missing'
-	expect 2 "$fid" copy one two three
-	says 'only one SOURCE'
-	[ ! -e two ]
+	expect 2 "$fid" copy --offset 1 one two three
+	says 'one SOURCE only'
+	[ ! -e three ]
 }
 run wrong_operands_are_status_2_with_a_hint
 
@@ -95,6 +95,8 @@ wrong_values_are_status_2_and_touch_nothing() {
 	echo keep > b
 	for option in --receipt=xml --require=speed --route=teleport --route= \
 		--route=splice,teleport --limit= --limit=x --limit=-1 --limit=+1 '--limit= 1' \
+		--idle-timeout=0 --idle-timeout=-1 --idle-timeout=2m --idle-timeout=1e3 \
+		--idle-timeout= --idle-timeout=.5 --idle-timeout=0.0001 --idle-timeout=99999999 \
 		--limit=1.5G --limit=1X --limit=1KK --limit=18446744073709551616 \
 		--limit=18446744073709551615K --limit=99999999999T --offset=9223372036854775808 \
 		--pipe-size=0 --pipe-size=2G; do
