@@ -436,7 +436,9 @@ static void add_sigpipe(struct group *group, const struct facts *facts)
 		finding_is(finding, STATE_OK,
 			   "raised by splice into a pipe without a reader; fid holds it back");
 	else
-		finding_is(finding, STATE_OK, "not raised by splice, nor by fid");
+		finding_is(finding, STATE_OK, "not raised by %s",
+			   facts->of.splice < 0 ? "fid; splice is refused"
+						: "splice, nor by fid");
 }
 
 static void add_nosignal(struct group *group, const struct facts *facts)

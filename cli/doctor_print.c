@@ -141,7 +141,16 @@ static void put_ends(const struct screen *screen, const struct group *group,
 /* Two dozen of them: those that are as they should be share a row. */
 static void show_ends(const struct screen *screen, const struct group *group)
 {
+	const char *why = group->findings[0].detail;
+	size_t alike = 0;
+
 	put_heading(screen, group->title);
+	while (alike < group->count && strcmp(group->findings[alike].detail, why) == 0)
+		alike++;
+	if (alike == group->count && group->findings[0].state == STATE_UNKNOWN) {
+		put_row(screen, STATE_UNKNOWN, "any of them", why);
+		return;
+	}
 	put_ends(screen, group, "source_", STATE_OK, true, "spliced from");
 	put_ends(screen, group, "source_", STATE_OK, false, "copied from");
 	put_ends(screen, group, "sink_", STATE_OK, true, "spliced to");

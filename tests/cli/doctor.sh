@@ -184,7 +184,7 @@ two_refusals_are_two_missing_things_and_what_hangs_on_them_is_not_counted() {
 		f['memory.vmsplice_meaning']['value'] is None" \
 		"$fid" run --deny splice=EPERM,vmsplice=EPERM --no-preload -- "$fid" doctor --json
 	shown "$fid" run --deny splice=EPERM,vmsplice=EPERM --no-preload -- "$fid" doctor
-	row '^  unknown  not asked: from +file, pipe, TCP'
+	row '^  unknown  any of them +not asked, since splice is refused'
 }
 run two_refusals_are_two_missing_things_and_what_hangs_on_them_is_not_counted
 
