@@ -152,6 +152,24 @@ bool job_parse_size(const char *option, const char *text, uint64_t most, uint64_
 	return false;
 }
 
+/* "10M", and "10M/s" as well, which is how rates are shown. */
+static bool parse_rate(struct job *job, const char *text)
+{
+	size_t length = strlen(text);
+	char size[64];
+
+	if (length > 2 && length < sizeof(size) && strcasecmp(text + length - 2, "/s") == 0)
+		length -= 2;
+	snprintf(size, sizeof(size), "%.*s", (int)length, text);
+	if (!job_parse_size("--rate-limit", length < sizeof(size) ? size : text, INT64_MAX,
+			    &job->rate))
+		return false;
+	if (job->rate > 0)
+		return true;
+	job_misused(job, "--rate-limit: at no bytes a second nothing would ever move");
+	return false;
+}
+
 enum {
 	OPTION_RECEIPT = 256,
 	OPTION_RECEIPT_FILE,
@@ -162,6 +180,7 @@ enum {
 	OPTION_REQUIRE,
 	OPTION_LIMIT,
 	OPTION_OFFSET,
+	OPTION_RATE_LIMIT,
 	OPTION_PIPE_SIZE,
 	OPTION_APPEND,
 	OPTION_VERSION,
@@ -177,6 +196,7 @@ static const struct option options[] = {
 	{"require", required_argument, NULL, OPTION_REQUIRE},
 	{"limit", required_argument, NULL, OPTION_LIMIT},
 	{"offset", required_argument, NULL, OPTION_OFFSET},
+	{"rate-limit", required_argument, NULL, OPTION_RATE_LIMIT},
 	{"pipe-size", required_argument, NULL, OPTION_PIPE_SIZE},
 	{"append", no_argument, NULL, OPTION_APPEND},
 	{"help", no_argument, NULL, 'h'},
@@ -212,6 +232,8 @@ static bool take(struct job *job, int option)
 	case OPTION_OFFSET:
 		job->offset_given = true;
 		return job_parse_size("--offset", optarg, INT64_MAX, &job->offset);
+	case OPTION_RATE_LIMIT:
+		return parse_rate(job, optarg);
 	case OPTION_PIPE_SIZE:
 		if (!job_parse_size("--pipe-size", optarg, (uint64_t)1 << 30, &job->pipe_bytes))
 			return false;

@@ -49,6 +49,7 @@ struct job {
 	bool offset_given;
 	uint64_t limit;
 	bool limit_given;
+	uint64_t rate; /* bytes a second at most; 0: as fast as it goes */
 	bool append;
 	enum progress_wish progress;
 	enum receipt_form receipt;

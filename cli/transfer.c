@@ -9,12 +9,15 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 void transfer_begin(struct transfer *transfer, const struct job *job, struct endpoint *sink,
 		    bool quiet_by_itself)
 {
 	*transfer = (struct transfer){.job = job, .sink = sink, .expected = PROGRESS_UNKNOWN};
+	pace_begin(&transfer->pace, job->rate);
 	if (job->progress == PROGRESS_ALWAYS ||
 	    (job->progress == PROGRESS_BY_ITSELF && !quiet_by_itself))
 		progress_begin(&transfer->progress, job->progress == PROGRESS_ALWAYS);
@@ -26,7 +29,8 @@ static struct fid_options options_for(const struct transfer *transfer,
 	const struct job *job = transfer->job;
 	struct fid_options options = {
 		.size = sizeof(options),
-		.flags = job->flags | FID_INTERRUPTIBLE | FID_GROW_PIPES,
+		.flags = job->flags | FID_INTERRUPTIBLE | FID_GROW_PIPES |
+			 (job->rate > 0 ? FID_PACED : 0),
 		.routes = job->routes,
 		.require = job->require,
 		.pipe_bytes = job->pipe_bytes,
@@ -132,6 +136,75 @@ static void tick(struct transfer *transfer, struct fid_flow *flow)
 		      transfer->expected);
 }
 
+/* ---- Pace ---- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* What events that nobody asked for mean: 0, or the error that the sink has died of. */
+static int sink_error(const struct endpoint *sink, short events)
+{
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	if (S_ISSOCK(sink->stat.st_mode)) {
+		getsockopt(sink->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+		/* POLLERR alone is also an error queue that holds something. */
+		if (error == 0 && !(events & POLLHUP))
+			return 0;
+	}
+	return error ? -error : -EPIPE;
+}
+
+/*
+ * All that was granted is delivered, and there is more to grant only later. Sleeps until then,
+ * and watches the sink: the flow would see it die at its next step. Returns FID_MORE, -EINTR,
+ * or the error that the sink has died of, with nothing taken that it would not get.
+ */
+static int sleep_for_pace(struct transfer *transfer, uint64_t timeout_ns)
+{
+	const struct endpoint *sink = transfer->sink;
+	bool may_die = endpoint_is_pipe(sink) || S_ISSOCK(sink->stat.st_mode);
+	struct pollfd watched = {.fd = may_die && !transfer->sink_is_noisy ? sink->fd : -1};
+	int result = signals_poll(&watched, 1, timeout_ns);
+
+	if (result <= 0)
+		return result < 0 ? result : FID_MORE;
+	transfer->sink_error = sink_error(sink, watched.revents);
+	transfer->sink_is_noisy = transfer->sink_error == 0;
+	return transfer->sink_error ? transfer->sink_error : FID_MORE;
+}
+
+/* Grants what the pace allows now, or waits for it. Returns as sleep_for_pace() does. */
+static int keep_pace(struct transfer *transfer, struct fid_flow *flow)
+{
+	uint64_t bytes = pace_take(&transfer->pace, now_ns());
+
+	if (bytes == 0)
+		return sleep_for_pace(transfer, pace_wait_ns(&transfer->pace, now_ns()));
+	transfer->granted += bytes;
+	fid_flow_grant(flow, bytes);
+	return FID_MORE;
+}
+
+/* What was granted and not taken is for the next source. */
+static void settle_pace(struct transfer *transfer, struct fid_receipt *receipt)
+{
+	if (transfer->granted > receipt->bytes_in)
+		pace_give_back(&transfer->pace, transfer->granted - receipt->bytes_in);
+	transfer->granted = 0;
+	if (!transfer->sink_error)
+		return;
+	receipt->error = transfer->sink_error;
+	receipt->error_side = FID_SIDE_SINK;
+	receipt->error_call = FID_CALL_POLL;
+}
+
 /*
  * Steps until the flow ends, with a look at signals and at the progress line between steps. A
  * step may sleep in a call on a descriptor that is inherited and blocks. A signal ends any
@@ -146,6 +219,8 @@ static int run(struct transfer *transfer, struct fid_flow *flow)
 
 		if (result == FID_WAIT)
 			result = poll(wait, 2, -1) < 0 ? -errno : FID_MORE;
+		if (result == FID_PAUSED)
+			result = keep_pace(transfer, flow);
 		if (result != FID_MORE && result != -EINTR)
 			return result;
 		tick(transfer, flow);
@@ -177,6 +252,7 @@ enum outcome transfer_run(struct transfer *transfer, const struct endpoint *sour
 		signals_catch(transfer->progress.wanted);
 		result = run(transfer, flow);
 		receipt = *fid_flow_receipt(flow);
+		settle_pace(transfer, &receipt);
 		fid_flow_free(flow);
 		signals_release();
 	}

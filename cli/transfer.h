@@ -7,6 +7,7 @@
 #define FID_CLI_TRANSFER_H
 
 #include "job.h"
+#include "pace.h"
 #include "progress.h"
 
 enum outcome {
@@ -28,6 +29,10 @@ struct transfer {
 	const struct job *job;
 	struct endpoint *sink;
 	struct progress progress;
+	struct pace pace;           /* one for all sources */
+	uint64_t granted;           /* to the flow that runs */
+	int sink_error;             /* what the sink died of while the run slept for its pace */
+	bool sink_is_noisy;         /* it has events that mean nothing */
 	struct fid_receipt receipt; /* the sum of count flows */
 	unsigned count;
 	uint64_t expected; /* bytes of all sources; PROGRESS_UNKNOWN */
