@@ -170,6 +170,29 @@ static bool parse_rate(struct job *job, const char *text)
 	return false;
 }
 
+static bool parse_digest(struct job *job, const char *wish)
+{
+	char shown[128];
+
+	job->digest = digest_find(wish);
+	if (job->digest)
+		return true;
+	job_misused(job, "--digest wants %s, not '%s'", digest_names,
+		    print_name(shown, sizeof(shown), wish));
+	return false;
+}
+
+/* What --digest needs, before anything is opened. Returns an exit status. */
+static int check_digest(const struct job *job)
+{
+	if (!job->digest)
+		return STATUS_DONE;
+	if (job->routes && job->routes != FID_ROUTE(FID_READ_WRITE))
+		return job_misused(job, "--route: with --digest only read-write can be asked "
+					"for");
+	return digest_load(job->digest) ? STATUS_DONE : STATUS_FAILED;
+}
+
 enum {
 	OPTION_RECEIPT = 256,
 	OPTION_RECEIPT_FILE,
@@ -181,6 +204,7 @@ enum {
 	OPTION_LIMIT,
 	OPTION_OFFSET,
 	OPTION_RATE_LIMIT,
+	OPTION_DIGEST,
 	OPTION_PIPE_SIZE,
 	OPTION_APPEND,
 	OPTION_VERSION,
@@ -197,6 +221,7 @@ static const struct option options[] = {
 	{"limit", required_argument, NULL, OPTION_LIMIT},
 	{"offset", required_argument, NULL, OPTION_OFFSET},
 	{"rate-limit", required_argument, NULL, OPTION_RATE_LIMIT},
+	{"digest", required_argument, NULL, OPTION_DIGEST},
 	{"pipe-size", required_argument, NULL, OPTION_PIPE_SIZE},
 	{"append", no_argument, NULL, OPTION_APPEND},
 	{"help", no_argument, NULL, 'h'},
@@ -234,6 +259,8 @@ static bool take(struct job *job, int option)
 		return job_parse_size("--offset", optarg, INT64_MAX, &job->offset);
 	case OPTION_RATE_LIMIT:
 		return parse_rate(job, optarg);
+	case OPTION_DIGEST:
+		return parse_digest(job, optarg);
 	case OPTION_PIPE_SIZE:
 		if (!job_parse_size("--pipe-size", optarg, (uint64_t)1 << 30, &job->pipe_bytes))
 			return false;
@@ -339,7 +366,8 @@ int job_parse(struct job *job, int argc, char **argv, int *ret_status)
 	}
 	if (job->receipt_path && job->receipt == RECEIPT_NONE)
 		job->receipt = RECEIPT_TEXT;
-	return optind;
+	*ret_status = check_digest(job);
+	return *ret_status == STATUS_DONE ? optind : -1;
 }
 
 bool job_open_receipt(struct job *job)

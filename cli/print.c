@@ -218,7 +218,8 @@ const char *print_duration(char buffer[PRINT_SIZE], uint64_t seconds)
 	return buffer;
 }
 
-static void add_demotions(struct fid_receipt *total, const struct fid_receipt *part)
+void receipt_add_demotions(struct fid_receipt *total, const struct fid_receipt *part,
+			   uint64_t before)
 {
 	for (uint32_t i = 0; i < part->demotions; i++) {
 		struct fid_demotion *next;
@@ -228,7 +229,7 @@ static void add_demotions(struct fid_receipt *total, const struct fid_receipt *p
 			return;
 		next = &total->demotion[total->demotions++];
 		*next = part->demotion[i];
-		next->at_bytes += total->bytes_in;
+		next->at_bytes += before;
 	}
 }
 
@@ -241,7 +242,7 @@ void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_rec
 		*total = *part;
 		return;
 	}
-	add_demotions(total, part);
+	receipt_add_demotions(total, part, total->bytes_in);
 	total->bytes_in += part->bytes_in;
 	total->bytes_out += part->bytes_out;
 	total->bytes_held += part->bytes_held;
@@ -277,28 +278,34 @@ void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_rec
 	total->stable &= part->stable;
 }
 
-/* The receipt in words, with room for one character more. NULL: no memory. */
-static char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt)
+/* The receipt in words, with room for so many characters more. NULL: no memory. */
+static char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt,
+			  size_t room)
 {
 	int (*describe)(const struct fid_receipt *, char *, size_t) =
 		form == RECEIPT_JSON ? fid_receipt_json : fid_receipt_text;
 	size_t length = (size_t)describe(receipt, NULL, 0);
-	char *text = malloc(length + 2);
+	char *text = malloc(length + room + 1);
 
 	if (text)
 		describe(receipt, text, length + 1);
 	return text;
 }
 
-bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt)
+bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt,
+		   const char *more)
 {
-	char *text = receipt_text(form, receipt);
+	char *text = receipt_text(form, receipt, (more ? strlen(more) : 0) + 3);
 	bool printed;
 
 	if (!text) {
 		print_error("no memory for the receipt");
 		return false;
 	}
+	if (more && form == RECEIPT_JSON)
+		sprintf(text + strlen(text) - 1, ",%s}", more);
+	else if (more)
+		sprintf(text + strlen(text), " %s", more);
 	strcat(text, "\n");
 	printed = print_text(fd, text);
 	free(text);
@@ -347,7 +354,7 @@ static void put_string(FILE *to, const char *text)
 bool receipt_put(FILE *to, enum receipt_form form, const char *name, enum fid_side side,
 		 const struct fid_receipt *receipt)
 {
-	char *text = receipt_text(form, receipt), shown[512];
+	char *text = receipt_text(form, receipt, 0), shown[512];
 
 	if (!text)
 		return false;

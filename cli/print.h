@@ -50,14 +50,22 @@ const char *nearest_word(const char *word, const char *const *words, size_t coun
 /* Adds the receipt of one more flow to *total, which is the sum of count others. */
 void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_receipt *part);
 
+/* Its demotions alone, which came after so many other bytes. */
+void receipt_add_demotions(struct fid_receipt *total, const struct fid_receipt *part,
+			   uint64_t before);
+
 enum receipt_form {
 	RECEIPT_NONE = 0,
 	RECEIPT_TEXT,
 	RECEIPT_JSON,
 };
 
-/* Writes it to fd as one line. Returns false, after a message, when it cannot. */
-bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt);
+/*
+ * Writes it to fd as one line. more is what the command adds: a sentence, or a key and its
+ * value in JSON; or NULL. Returns false, after a message, when it cannot.
+ */
+bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *receipt,
+		   const char *more);
 
 /*
  * One receipt among several: a line that begins with the name and the side, or the object with

@@ -70,6 +70,7 @@ static const struct option options[] = {
 static const struct job_refusal refused[] = {
 	{"require", "--require is for one sink: 'fid tee' tells in its receipt how each was "
 		    "served"},
+	{"digest", "'fid tee' has no --digest: let 'fid cat --digest' feed it"},
 	{"rate-limit", "'fid tee' has no --rate-limit: let 'fid cat --rate-limit' feed it"},
 	{0},
 };

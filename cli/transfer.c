@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -71,7 +73,8 @@ static enum outcome unmet(const struct transfer *transfer, const struct endpoint
 	if (!require)
 		print_hint_for(EOPNOTSUPP, FID_SIDE_FID);
 	else if (endpoint_is_regular(source) && endpoint_is_regular(transfer->sink) &&
-		 transfer->sink->stat.st_size > 0)
+		 transfer->sink->stat.st_size > 0 && !transfer->job->digest &&
+		 !transfer->job->rate)
 		print_hint("only an empty file can become a clone: remove the SINK first");
 	return require ? OUTCOME_UNMET : OUTCOME_FAILED;
 }
@@ -109,13 +112,57 @@ static enum outcome failed(const struct transfer *transfer, const struct endpoin
 	return side == FID_SIDE_SOURCE ? OUTCOME_SOURCE_FAILED : OUTCOME_FAILED;
 }
 
+/* The way that would be tried first without a digest. */
+static enum fid_method first_way(const struct endpoint *source, const struct endpoint *sink,
+				 const struct fid_options *options)
+{
+	struct fid_ladder ladder;
+	struct fid_end from, to;
+
+	if (fid_end_look(source->fd, &from) < 0 || fid_end_look(sink->fd, &to) < 0)
+		return FID_READ_WRITE;
+	from.offset_given = options->flags & FID_SOURCE_OFFSET;
+	/* It is empty by then. */
+	to.size = to.append ? to.size : 0;
+	if (fid_route(&from, &to, options, NULL, &ladder, NULL) < 0 || ladder.count == 0)
+		return FID_READ_WRITE;
+	return (enum fid_method)ladder.rung[0].method;
+}
+
+/* With the first source. Returns 0 or a negative errno value. */
+static int open_branch(struct transfer *transfer, const struct endpoint *source,
+		       const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	const struct job *job = transfer->job;
+	int error;
+
+	if (transfer->branch)
+		return 0;
+	transfer->direct = first_way(source, transfer->sink, options);
+	error = branch_new(&transfer->branch, job->digest, job->pipe_bytes);
+	if (error < 0)
+		*ret_receipt = (struct fid_receipt){
+			.error = error,
+			.error_side = FID_SIDE_FID,
+			.error_call = FID_CALL_PIPE,
+			.source_changed = -1,
+		};
+	return error;
+}
+
 enum outcome transfer_try(struct transfer *transfer, const struct endpoint *source)
 {
 	struct fid_options options = options_for(transfer, source, UINT64_MAX);
 	struct fid_receipt receipt = {0};
 	struct fid_flow *flow = NULL;
-	int error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
+	int error;
 
+	if (!transfer->job->digest)
+		error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
+	else
+		error = open_branch(transfer, source, &options, &receipt);
+	if (error == 0 && transfer->branch)
+		error = branch_try(transfer->branch, transfer, source, &options, &receipt);
 	fid_flow_free(flow);
 	if (error == 0)
 		return OUTCOME_DONE;
@@ -123,7 +170,7 @@ enum outcome transfer_try(struct transfer *transfer, const struct endpoint *sour
 	return failed(transfer, source, &receipt, error);
 }
 
-static void tick(struct transfer *transfer, struct fid_flow *flow)
+void transfer_tick(struct transfer *transfer, uint64_t bytes)
 {
 	if (!progress_due(&transfer->progress))
 		return;
@@ -131,8 +178,7 @@ static void tick(struct transfer *transfer, struct fid_flow *flow)
 		transfer->expected = transfer->expect(transfer->context);
 		transfer->expect = NULL;
 	}
-	progress_tick(&transfer->progress,
-		      transfer->receipt.bytes_out + fid_flow_receipt(flow)->bytes_out,
+	progress_tick(&transfer->progress, transfer->receipt.bytes_out + bytes,
 		      transfer->expected);
 }
 
@@ -180,16 +226,23 @@ static int sleep_for_pace(struct transfer *transfer, uint64_t timeout_ns)
 	return transfer->sink_error ? transfer->sink_error : FID_MORE;
 }
 
-/* Grants what the pace allows now, or waits for it. Returns as sleep_for_pace() does. */
-static int keep_pace(struct transfer *transfer, struct fid_flow *flow)
+uint64_t transfer_grant(struct transfer *transfer, struct fid_flow *flow)
 {
 	uint64_t bytes = pace_take(&transfer->pace, now_ns());
 
 	if (bytes == 0)
-		return sleep_for_pace(transfer, pace_wait_ns(&transfer->pace, now_ns()));
+		return pace_wait_ns(&transfer->pace, now_ns());
 	transfer->granted += bytes;
 	fid_flow_grant(flow, bytes);
-	return FID_MORE;
+	return 0;
+}
+
+/* Grants what the pace allows now, or waits for it. Returns as sleep_for_pace() does. */
+static int keep_pace(struct transfer *transfer, struct fid_flow *flow)
+{
+	uint64_t timeout_ns = transfer_grant(transfer, flow);
+
+	return timeout_ns > 0 ? sleep_for_pace(transfer, timeout_ns) : FID_MORE;
 }
 
 /* What was granted and not taken is for the next source. */
@@ -223,7 +276,7 @@ static int run(struct transfer *transfer, struct fid_flow *flow)
 			result = keep_pace(transfer, flow);
 		if (result != FID_MORE && result != -EINTR)
 			return result;
-		tick(transfer, flow);
+		transfer_tick(transfer, fid_flow_receipt(flow)->bytes_out);
 	}
 	return -EINTR;
 }
@@ -240,22 +293,39 @@ enum outcome outcome_interrupted(const struct fid_receipt *receipt)
 	return OUTCOME_STOPPED;
 }
 
+/* One flow, or a branch. Returns as a flow does. */
+static int move(struct transfer *transfer, const struct endpoint *source,
+		const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	struct fid_flow *flow = NULL;
+	int result;
+
+	if (transfer->job->digest) {
+		result = open_branch(transfer, source, options, ret_receipt);
+		return result == 0 ? branch_run(transfer->branch, transfer, source, options,
+						ret_receipt)
+				   : result;
+	}
+	result = fid_flow_new(&flow, source->fd, transfer->sink->fd, options, ret_receipt);
+	if (result == 0) {
+		result = run(transfer, flow);
+		*ret_receipt = *fid_flow_receipt(flow);
+		fid_flow_free(flow);
+	}
+	return result;
+}
+
 enum outcome transfer_run(struct transfer *transfer, const struct endpoint *source,
 			  uint64_t limit)
 {
 	struct fid_options options = options_for(transfer, source, limit);
 	struct fid_receipt receipt = {0};
-	struct fid_flow *flow = NULL;
-	int result = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
+	int result;
 
-	if (result == 0) {
-		signals_catch(transfer->progress.wanted);
-		result = run(transfer, flow);
-		receipt = *fid_flow_receipt(flow);
-		settle_pace(transfer, &receipt);
-		fid_flow_free(flow);
-		signals_release();
-	}
+	signals_catch(transfer->progress.wanted);
+	result = move(transfer, source, &options, &receipt);
+	settle_pace(transfer, &receipt);
+	signals_release();
 	receipt_add(&transfer->receipt, transfer->count++, &receipt);
 	if (result == 0 && !signals_caught())
 		return OUTCOME_DONE;
@@ -285,14 +355,84 @@ void outcome_die(enum outcome outcome)
 		signals_die(SIGPIPE);
 }
 
+/* ---- The end ---- */
+
+/* Whether what is written to standard output would go into the sink. */
+static bool is_stdout(const struct endpoint *sink)
+{
+	struct stat stat;
+
+	return sink->fd == STDOUT_FILENO ||
+	       (fstat(STDOUT_FILENO, &stat) == 0 && !S_ISCHR(stat.st_mode) &&
+		endpoint_is(sink, &stat));
+}
+
+/* The line for a checksum file, where results go and no receipt has gone. */
+static bool print_digest(const struct transfer *transfer, const struct digest_result *digest)
+{
+	const struct endpoint *sink = transfer->sink;
+	const struct job *job = transfer->job;
+	bool receipt = job->receipt != RECEIPT_NONE;
+	int fd = is_stdout(sink) || (receipt && job->receipt_fd == STDOUT_FILENO)
+			 ? STDERR_FILENO
+			 : STDOUT_FILENO;
+	char *line;
+	bool printed;
+
+	if (receipt && job->receipt_fd == fd)
+		return true;
+	line = digest_line(digest, sink->fd == STDOUT_FILENO ? "-" : sink->name);
+	printed = line && print_text(fd, line);
+	free(line);
+	return printed;
+}
+
+/* What became of the digest. Returns the exit status. */
+static int tell_digest(const struct transfer *transfer, const struct digest_result *digest,
+		       int status)
+{
+	const struct fid_receipt *receipt = &transfer->receipt;
+
+	if (!digest->value[0]) {
+		print_error("%s failed: there is no digest of the %" PRIu64 " bytes delivered",
+			    digest->kind->library, receipt->bytes_out);
+		return status == STATUS_DONE ? STATUS_FAILED : status;
+	}
+	/* What did not come to its end gets no line that looks as if it had. */
+	if (status == STATUS_DONE)
+		return print_digest(transfer, digest) ? STATUS_DONE : STATUS_FAILED;
+	if (receipt->bytes_out > 0 && transfer->job->receipt == RECEIPT_NONE)
+		print_error("%s of the %" PRIu64 " bytes delivered: %s", digest->kind->name,
+			    receipt->bytes_out, digest->value);
+	return status;
+}
+
+static bool print_receipt(const struct transfer *transfer, const struct digest_result *digest)
+{
+	const struct job *job = transfer->job;
+	char more[DIGEST_TEXT];
+
+	job_empty_receipt(job);
+	if (digest->kind)
+		digest_describe(more, digest, job->receipt == RECEIPT_JSON,
+				fid_method_name(transfer->direct));
+	return receipt_print(job->receipt_fd, job->receipt, &transfer->receipt,
+			     digest->kind ? more : NULL);
+}
+
 int transfer_finish(struct transfer *transfer, enum outcome outcome)
 {
 	const struct job *job = transfer->job;
+	struct digest_result digest = {.kind = job->digest};
+	bool branched = transfer->branch != NULL;
 	int status = outcome == OUTCOME_DONE    ? STATUS_DONE
 		     : outcome == OUTCOME_UNMET ? STATUS_UNMET
 						: STATUS_FAILED;
 
 	progress_end(&transfer->progress, transfer->receipt.bytes_out);
+	if (branched)
+		digest = branch_end(transfer->branch);
+	transfer->branch = NULL;
 	if (outcome == OUTCOME_UNMET && transfer->receipt.bytes_out == 0)
 		endpoint_abandon(transfer->sink);
 	/* After a failure of the sink its consequences are no news. */
@@ -301,11 +441,11 @@ int transfer_finish(struct transfer *transfer, enum outcome outcome)
 		status = STATUS_FAILED;
 	if (outcome != OUTCOME_STOPPED && signals_caught())
 		outcome = outcome_interrupted(&transfer->receipt);
-	if (job->receipt != RECEIPT_NONE && transfer->count > 0) {
-		job_empty_receipt(job);
-		if (!receipt_print(job->receipt_fd, job->receipt, &transfer->receipt))
-			status = status == STATUS_DONE ? STATUS_FAILED : status;
-	}
+	if (branched && outcome != OUTCOME_NO_READER)
+		status = tell_digest(transfer, &digest, status);
+	if (job->receipt != RECEIPT_NONE && transfer->count > 0 &&
+	    !print_receipt(transfer, &digest))
+		status = status == STATUS_DONE ? STATUS_FAILED : status;
 	outcome_die(outcome);
 	if (outcome == OUTCOME_NO_READER)
 		print_failure(transfer->sink->name, FID_SIDE_SINK, EPIPE, NULL);

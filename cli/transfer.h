@@ -6,6 +6,7 @@
 #ifndef FID_CLI_TRANSFER_H
 #define FID_CLI_TRANSFER_H
 
+#include "branch.h"
 #include "job.h"
 #include "pace.h"
 #include "progress.h"
@@ -29,10 +30,12 @@ struct transfer {
 	const struct job *job;
 	struct endpoint *sink;
 	struct progress progress;
-	struct pace pace;           /* one for all sources */
-	uint64_t granted;           /* to the flow that runs */
-	int sink_error;             /* what the sink died of while the run slept for its pace */
-	bool sink_is_noisy;         /* it has events that mean nothing */
+	struct pace pace;       /* one for all sources */
+	uint64_t granted;       /* to the flow that runs */
+	int sink_error;         /* what the sink died of while the run slept for its pace */
+	bool sink_is_noisy;     /* it has events that mean nothing */
+	struct branch *branch;  /* --digest; NULL before the first source and after the last */
+	enum fid_method direct; /* what would have been tried first without it */
 	struct fid_receipt receipt; /* the sum of count flows */
 	unsigned count;
 	uint64_t expected; /* bytes of all sources; PROGRESS_UNKNOWN */
@@ -51,6 +54,15 @@ enum outcome transfer_try(struct transfer *transfer, const struct endpoint *sour
 /* Moves one source: at most limit bytes, UINT64_MAX for all. Prints what went wrong. */
 enum outcome transfer_run(struct transfer *transfer, const struct endpoint *source,
 			  uint64_t limit);
+
+/*
+ * Grants a flow of this run what its pace allows now. Returns 0, or how long to sleep until
+ * there is something to grant.
+ */
+uint64_t transfer_grant(struct transfer *transfer, struct fid_flow *flow);
+
+/* A line of progress, if one is due. bytes: delivered by the flow that runs. */
+void transfer_tick(struct transfer *transfer, uint64_t bytes);
 
 /* How many bytes a source still has, as far as anybody can tell before reading. */
 uint64_t transfer_size(const struct job *job, const struct endpoint *source);
