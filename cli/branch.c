@@ -332,7 +332,7 @@ static void catch_up(struct passage *passage)
 {
 	const struct branch *branch = passage->branch;
 	uint64_t all = fid_fan_sink_receipt(passage->fan, passage->to_sink)->bytes_out;
-	uint64_t fed = digest_receipt(passage)->bytes_out, at;
+	uint64_t fed = digest_receipt(passage)->bytes_out;
 	unsigned char bytes[SALVAGE_BYTES];
 	ssize_t got = 1;
 
@@ -343,19 +343,17 @@ static void catch_up(struct passage *passage)
 			return;
 		fed += got > 0 ? (uint64_t)got : 0;
 	}
-	at = fid_fan_receipt(passage->fan)->bytes_out;
-	for (got = 1; got > 0 && fed < all; at += (uint64_t)got) {
-		size_t known, want = lesser(all - at, sizeof(bytes));
+	/* What the fan has given to both ends there, or else nobody knows what comes next. */
+	if (fid_fan_receipt(passage->fan)->bytes_out != fed)
+		return;
+	for (got = 1; got > 0 && fed < all; fed += (uint64_t)got) {
+		size_t want = lesser(all - fed, sizeof(bytes));
 
 		got = fid_fan_salvage(passage->fan, -1, bytes, want);
 		if (got <= 0)
 			got = read(branch->read_end, bytes, want);
-		if (got <= 0)
+		if (got <= 0 || !feed_digest(branch, bytes, (size_t)got))
 			return;
-		known = lesser(fed > at ? fed - at : 0, (uint64_t)got);
-		if (!feed_digest(branch, bytes + known, (size_t)got - known))
-			return;
-		fed += (uint64_t)got - known;
 	}
 }
 

@@ -15,10 +15,21 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Whether what is written to standard output would go into the sink. */
+static bool is_stdout(const struct endpoint *sink)
+{
+	struct stat stat;
+
+	return sink->fd == STDOUT_FILENO ||
+	       (fstat(STDOUT_FILENO, &stat) == 0 && !S_ISCHR(stat.st_mode) &&
+		endpoint_is(sink, &stat));
+}
+
 void transfer_begin(struct transfer *transfer, const struct job *job, struct endpoint *sink,
 		    bool quiet_by_itself)
 {
 	*transfer = (struct transfer){.job = job, .sink = sink, .expected = PROGRESS_UNKNOWN};
+	transfer->sink_is_stdout = is_stdout(sink);
 	pace_begin(&transfer->pace, job->rate);
 	if (job->progress == PROGRESS_ALWAYS ||
 	    (job->progress == PROGRESS_BY_ITSELF && !quiet_by_itself))
@@ -357,50 +368,45 @@ void outcome_die(enum outcome outcome)
 
 /* ---- The end ---- */
 
-/* Whether what is written to standard output would go into the sink. */
-static bool is_stdout(const struct endpoint *sink)
-{
-	struct stat stat;
-
-	return sink->fd == STDOUT_FILENO ||
-	       (fstat(STDOUT_FILENO, &stat) == 0 && !S_ISCHR(stat.st_mode) &&
-		endpoint_is(sink, &stat));
-}
-
-/* The line for a checksum file, where results go and no receipt has gone. */
-static bool print_digest(const struct transfer *transfer, const struct digest_result *digest)
+/* The line for a checksum file; it has to be made while the sink has its name. NULL: none. */
+static char *line_of(const struct transfer *transfer, const struct digest_result *digest)
 {
 	const struct endpoint *sink = transfer->sink;
+
+	if (!digest->value[0])
+		return NULL;
+	return digest_line(digest, transfer->sink_is_stdout && sink->kind != ENDPOINT_PATH
+					   ? "-"
+					   : sink->name);
+}
+
+/* It goes where results go and no receipt has gone. */
+static bool print_digest(const struct transfer *transfer, const char *line)
+{
 	const struct job *job = transfer->job;
 	bool receipt = job->receipt != RECEIPT_NONE;
-	int fd = is_stdout(sink) || (receipt && job->receipt_fd == STDOUT_FILENO)
-			 ? STDERR_FILENO
-			 : STDOUT_FILENO;
-	char *line;
-	bool printed;
+	bool elsewhere = transfer->sink_is_stdout ||
+			 (receipt && job->receipt_fd == STDOUT_FILENO);
+	int fd = elsewhere ? STDERR_FILENO : STDOUT_FILENO;
 
-	if (receipt && job->receipt_fd == fd)
-		return true;
-	line = digest_line(digest, sink->fd == STDOUT_FILENO ? "-" : sink->name);
-	printed = line && print_text(fd, line);
-	free(line);
-	return printed;
+	return (receipt && job->receipt_fd == fd) || print_text(fd, line);
 }
 
 /* What became of the digest. Returns the exit status. */
 static int tell_digest(const struct transfer *transfer, const struct digest_result *digest,
-		       int status)
+		       const char *line, int status)
 {
 	const struct fid_receipt *receipt = &transfer->receipt;
 
-	if (!digest->value[0]) {
-		print_error("%s failed: there is no digest of the %" PRIu64 " bytes delivered",
-			    digest->kind->library, receipt->bytes_out);
+	if (!line) {
+		print_error("the digest failed: there is none of the %" PRIu64
+			    " bytes delivered",
+			    receipt->bytes_out);
 		return status == STATUS_DONE ? STATUS_FAILED : status;
 	}
 	/* What did not come to its end gets no line that looks as if it had. */
 	if (status == STATUS_DONE)
-		return print_digest(transfer, digest) ? STATUS_DONE : STATUS_FAILED;
+		return print_digest(transfer, line) ? STATUS_DONE : STATUS_FAILED;
 	if (receipt->bytes_out > 0 && transfer->job->receipt == RECEIPT_NONE)
 		print_error("%s of the %" PRIu64 " bytes delivered: %s", digest->kind->name,
 			    receipt->bytes_out, digest->value);
@@ -425,13 +431,16 @@ int transfer_finish(struct transfer *transfer, enum outcome outcome)
 	const struct job *job = transfer->job;
 	struct digest_result digest = {.kind = job->digest};
 	bool branched = transfer->branch != NULL;
+	char *line = NULL;
 	int status = outcome == OUTCOME_DONE    ? STATUS_DONE
 		     : outcome == OUTCOME_UNMET ? STATUS_UNMET
 						: STATUS_FAILED;
 
 	progress_end(&transfer->progress, transfer->receipt.bytes_out);
-	if (branched)
+	if (branched) {
 		digest = branch_end(transfer->branch);
+		line = line_of(transfer, &digest);
+	}
 	transfer->branch = NULL;
 	if (outcome == OUTCOME_UNMET && transfer->receipt.bytes_out == 0)
 		endpoint_abandon(transfer->sink);
@@ -442,7 +451,8 @@ int transfer_finish(struct transfer *transfer, enum outcome outcome)
 	if (outcome != OUTCOME_STOPPED && signals_caught())
 		outcome = outcome_interrupted(&transfer->receipt);
 	if (branched && outcome != OUTCOME_NO_READER)
-		status = tell_digest(transfer, &digest, status);
+		status = tell_digest(transfer, &digest, line, status);
+	free(line);
 	if (job->receipt != RECEIPT_NONE && transfer->count > 0 &&
 	    !print_receipt(transfer, &digest))
 		status = status == STATUS_DONE ? STATUS_FAILED : status;

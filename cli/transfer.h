@@ -29,6 +29,7 @@ void outcome_die(enum outcome outcome);
 struct transfer {
 	const struct job *job;
 	struct endpoint *sink;
+	bool sink_is_stdout;
 	struct progress progress;
 	struct pace pace;       /* one for all sources */
 	uint64_t granted;       /* to the flow that runs */

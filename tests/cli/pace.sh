@@ -48,6 +48,17 @@ all_sources_of_cat_share_one_rate() {
 	}
 }
 
+what_a_small_source_leaves_is_for_the_next_one() {
+	bytes 100 > a
+	set --
+	while [ $# -lt 200 ]; do
+		set -- "$@" a
+	done
+	# Slices are 12 KiB here: one for each source would take 24 seconds.
+	expect 0 "$fid" cat --rate-limit 100K "$@"
+	[ "$(wc -c < out)" -eq 20000 ]
+}
+
 bytes_still_move_by_reference() {
 	bytes 4000000 > a
 	"$fid" copy --rate-limit 2M --receipt=json --receipt-file r1 a - | cmp - a
@@ -144,6 +155,7 @@ a_rate_far_above_what_can_be_had_does_not_slow_down() {
 run a_rate_is_kept
 run a_rate_is_kept_between_files_pipes_and_connections
 run all_sources_of_cat_share_one_rate
+run what_a_small_source_leaves_is_for_the_next_one
 run bytes_still_move_by_reference
 run a_slow_transfer_sleeps_nearly_all_the_time
 run a_signal_ends_the_sleep_and_the_account_is_exact
