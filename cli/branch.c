@@ -5,14 +5,12 @@
 #include "transfer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum {
-	PIPE_BYTES = 1 << 20,
 	SALVAGE_BYTES = 64 << 10,
 	WAITS_MAX = 8,
 };
@@ -47,12 +45,10 @@ int branch_new(struct branch **ret_branch, const struct digest_kind *kind, uint6
 
 	if (!branch)
 		return -ENOMEM;
-	error = pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
+	error = digest_open_pipe(ends, pipe_bytes);
 	if (error == 0) {
 		branch->read_end = ends[0];
 		branch->write_end = ends[1];
-		/* Where there is no room for that the usual size does as well. */
-		fcntl(ends[1], F_SETPIPE_SZ, pipe_bytes ? (int)pipe_bytes : PIPE_BYTES);
 		error = digest_new(&branch->digest, kind);
 		if (error == 0) {
 			*ret_branch = branch;

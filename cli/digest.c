@@ -240,17 +240,25 @@ static void release(struct digest *digest)
 	free(digest);
 }
 
+int digest_open_pipe(int ret_ends[2], uint64_t bytes)
+{
+	if (pipe2(ret_ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	/* Where there is no room for that the usual size does as well. */
+	fcntl(ret_ends[1], F_SETPIPE_SZ, bytes ? (int)bytes : PIPE_BYTES);
+	return 0;
+}
+
+/* The thread sleeps in its reads. */
 static int open_pipe(struct digest *digest)
 {
-	int ends[2];
+	int ends[2], error = digest_open_pipe(ends, 0);
 
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -errno;
+	if (error < 0)
+		return error;
+	fcntl(ends[0], F_SETFL, O_RDONLY);
 	digest->read_end = ends[0];
 	digest->write_end = ends[1];
-	fcntl(ends[1], F_SETFL, O_WRONLY | O_NONBLOCK);
-	/* Where there is no room for that the usual size does as well. */
-	fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES);
 	return 0;
 }
 

@@ -43,6 +43,12 @@ struct digest_result {
 
 struct digest;
 
+/*
+ * A pipe that does not block and has room for so many bytes, 0 for a mebibyte, if the kernel
+ * gives that much. Returns 0 or a negative errno value.
+ */
+int digest_open_pipe(int ret_ends[2], uint64_t bytes);
+
 /* Makes the pipe and starts the thread. Returns 0 or a negative errno value. */
 int digest_new(struct digest **ret_digest, const struct digest_kind *kind);
 

@@ -20,7 +20,7 @@
 #define BAR_MIN 6
 #define BAR_MAX 60
 
-static uint64_t now_ns(void)
+uint64_t now_ns(void)
 {
 	struct timespec now;
 

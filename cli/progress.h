@@ -22,6 +22,9 @@ struct progress {
 	size_t shown; /* columns of the line that stands there */
 };
 
+/* A clock that nobody sets. */
+uint64_t now_ns(void);
+
 /* asked: from the start on, and on anything; else after one second, and on a terminal. */
 void progress_begin(struct progress *progress, bool asked);
 

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Whether what is written to standard output would go into the sink. */
@@ -194,14 +193,6 @@ void transfer_tick(struct transfer *transfer, uint64_t bytes)
 }
 
 /* ---- Pace ---- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* What events that nobody asked for mean: 0, or the error that the sink has died of. */
 static int sink_error(const struct endpoint *sink, short events)
