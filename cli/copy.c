@@ -41,10 +41,13 @@ const char copy_help[] =
 	"  --pipe-size SIZE          the size of pipes, given or private\n"
 	"  --sync                    done is when the disk has all, and the name of SINK\n"
 	"  --idle-timeout SECONDS    fail when nothing moves for so long: 30, 0.5\n"
+	"  --rate-limit SIZE         at most so many bytes a second\n"
 	"\n"
 	"What to tell\n"
 	"  --receipt[=text|json]     how every byte moved and why, on standard error\n"
 	"  --receipt-file PATH       the same, in a file; - is standard output\n"
+	"  --digest sha256|xxh3      of what was moved, as a line for sha256sum -c or\n"
+	"                            xxhsum -c on standard output, and in the receipt\n"
 	"  --progress                always show progress; by itself it is shown on a\n"
 	"  --no-progress             terminal, after a second; or never\n"
 	"  --name TEXT               what the progress line begins with\n"
@@ -148,11 +151,17 @@ static int copy_checked(struct job *job, char **names, struct endpoint *sink)
 		return job_misused(job, "--append wants a file as the SINK");
 	if (job->append && job->sparse)
 		return job_misused(job, "--append and --sparse do not go together");
+	if (job->digest && job->sparse)
+		return job_misused(job, "--digest and --sparse do not go together: holes are "
+					"not moved, and a digest of the rest is of no use");
 	if (job->receipt_path && strcmp(job->receipt_path, "-") == 0 &&
 	    sink->fd == STDOUT_FILENO)
 		return job_misused(job, "standard output is the SINK: no room for a receipt");
 	if (!takes_sink(job, sink))
 		return STATUS_USAGE;
+	if (names[1] && S_ISDIR(sink->stat.st_mode) && job->digest)
+		return job_misused(job, "--digest is of what goes into one file: one SOURCE at "
+					"a time, please");
 	if (names[1] && S_ISDIR(sink->stat.st_mode))
 		return folder_copy(job, names, sink->path);
 	/* One source that cannot be read is told of by opening it, with what to do about it. */

@@ -178,12 +178,11 @@ static enum outcome move(struct transfer *transfer, struct sources *list,
 		transfer->sink = NULL;
 		return outcome;
 	}
-	list->open = source;
+	list->open_bytes = transfer_size(job, source);
 	list->before = transfer_done(transfer);
 	outcome = job->append || endpoint_truncate(sink)
 			  ? transfer_run(transfer, source, UINT64_MAX)
 			  : OUTCOME_FAILED;
-	list->open = NULL;
 	return transfer_end_sink(transfer, outcome);
 }
 

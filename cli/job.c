@@ -184,6 +184,47 @@ bool job_parse_size(const char *option, const char *text, uint64_t most, uint64_
 	return false;
 }
 
+/* "10M", and "10M/s" as well, which is how rates are shown. */
+static bool parse_rate(struct job *job, const char *text)
+{
+	size_t length = strlen(text);
+	char size[64];
+
+	if (length > 2 && length < sizeof(size) && strcasecmp(text + length - 2, "/s") == 0)
+		length -= 2;
+	snprintf(size, sizeof(size), "%.*s", (int)length, text);
+	if (!job_parse_size("--rate-limit", length < sizeof(size) ? size : text, INT64_MAX,
+			    &job->rate))
+		return false;
+	if (job->rate > 0)
+		return true;
+	job_misused(job, "--rate-limit: at no bytes a second nothing would ever move");
+	return false;
+}
+
+static bool parse_digest(struct job *job, const char *wish)
+{
+	char shown[128];
+
+	job->digest = digest_find(wish);
+	if (job->digest)
+		return true;
+	job_misused(job, "--digest wants %s, not '%s'", digest_names,
+		    print_name(shown, sizeof(shown), wish));
+	return false;
+}
+
+/* What --digest needs, before anything is opened. Returns an exit status. */
+static int check_digest(const struct job *job)
+{
+	if (!job->digest)
+		return STATUS_DONE;
+	if (job->routes && job->routes != FID_ROUTE(FID_READ_WRITE))
+		return job_misused(job, "--route: with --digest only read-write can be asked "
+					"for");
+	return digest_load(job->digest) ? STATUS_DONE : STATUS_FAILED;
+}
+
 enum {
 	OPTION_RECEIPT = 256,
 	OPTION_RECEIPT_FILE,
@@ -194,6 +235,8 @@ enum {
 	OPTION_REQUIRE,
 	OPTION_LIMIT,
 	OPTION_OFFSET,
+	OPTION_RATE_LIMIT,
+	OPTION_DIGEST,
 	OPTION_PIPE_SIZE,
 	OPTION_APPEND,
 	OPTION_SPARSE,
@@ -213,6 +256,8 @@ static const struct option options[] = {
 	{"require", required_argument, NULL, OPTION_REQUIRE},
 	{"limit", required_argument, NULL, OPTION_LIMIT},
 	{"offset", required_argument, NULL, OPTION_OFFSET},
+	{"rate-limit", required_argument, NULL, OPTION_RATE_LIMIT},
+	{"digest", required_argument, NULL, OPTION_DIGEST},
 	{"pipe-size", required_argument, NULL, OPTION_PIPE_SIZE},
 	{"append", no_argument, NULL, OPTION_APPEND},
 	{"sparse", no_argument, NULL, OPTION_SPARSE},
@@ -252,6 +297,10 @@ static bool take(struct job *job, int option)
 	case OPTION_OFFSET:
 		job->offset_given = true;
 		return job_parse_size("--offset", optarg, INT64_MAX, &job->offset);
+	case OPTION_RATE_LIMIT:
+		return parse_rate(job, optarg);
+	case OPTION_DIGEST:
+		return parse_digest(job, optarg);
 	case OPTION_PIPE_SIZE:
 		if (!job_parse_size("--pipe-size", optarg, (uint64_t)1 << 30, &job->pipe_bytes))
 			return false;
@@ -368,14 +417,16 @@ int job_parse(struct job *job, int argc, char **argv, int *ret_status)
 	}
 	if (job->receipt_path && job->receipt == RECEIPT_NONE)
 		job->receipt = RECEIPT_TEXT;
-	return optind;
+	*ret_status = check_digest(job);
+	return *ret_status == STATUS_DONE ? optind : -1;
 }
 
 struct fid_options job_flow_options(const struct job *job, uint64_t limit)
 {
 	struct fid_options flow = {
 		.size = sizeof(flow),
-		.flags = job->flags | FID_INTERRUPTIBLE | FID_GROW_PIPES,
+		.flags = job->flags | FID_INTERRUPTIBLE | FID_GROW_PIPES |
+			 (job->rate > 0 ? FID_PACED : 0),
 		.routes = job->routes,
 		.require = job->require,
 		.pipe_bytes = job->pipe_bytes,

@@ -5,6 +5,7 @@
 #ifndef FID_CLI_JOB_H
 #define FID_CLI_JOB_H
 
+#include "digest.h"
 #include "endpoint.h"
 #include "print.h"
 
@@ -49,6 +50,8 @@ struct job {
 	bool offset_given;
 	uint64_t limit;
 	bool limit_given;
+	uint64_t rate;                    /* bytes a second at most; 0: as fast as it goes */
+	const struct digest_kind *digest; /* of what is moved; NULL: none */
 	bool append;
 	bool sparse;
 	bool sync;

@@ -241,7 +241,8 @@ const char *print_duration(char buffer[PRINT_SIZE], uint64_t seconds)
 	return buffer;
 }
 
-static void add_demotions(struct fid_receipt *total, const struct fid_receipt *part)
+void receipt_add_demotions(struct fid_receipt *total, const struct fid_receipt *part,
+			   uint64_t before)
 {
 	for (uint32_t i = 0; i < part->demotions; i++) {
 		struct fid_demotion *next;
@@ -251,7 +252,7 @@ static void add_demotions(struct fid_receipt *total, const struct fid_receipt *p
 			return;
 		next = &total->demotion[total->demotions++];
 		*next = part->demotion[i];
-		next->at_bytes += total->bytes_in;
+		next->at_bytes += before;
 	}
 }
 
@@ -264,7 +265,7 @@ void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_rec
 		*total = *part;
 		return;
 	}
-	add_demotions(total, part);
+	receipt_add_demotions(total, part, total->bytes_in);
 	total->bytes_in += part->bytes_in;
 	total->bytes_out += part->bytes_out;
 	total->bytes_held += part->bytes_held;
@@ -325,10 +326,11 @@ bool receipt_print(int fd, enum receipt_form form, const struct fid_receipt *rec
 	/* They go before what ends the text, a stop or a brace. */
 	length = text ? (int)strlen(text) - 1 : 0;
 	if (!text ||
-	    asprintf(&line, "%s%s%.*s%s%s%s\n", json || !notes->so_far ? "" : beginning,
+	    asprintf(&line, "%s%s%.*s%s%s%s%s\n", json || !notes->so_far ? "" : beginning,
 		     json || !notes->so_far ? "" : ": so far: ", length, text,
 		     json && notes->so_far ? ",\"so_far\":true" : "",
-		     json ? notes->members : notes->words, text + length) < 0) {
+		     json ? notes->members : notes->words, text + length,
+		     json ? "" : notes->sentence) < 0) {
 		print_error("no memory for the receipt");
 		free(text);
 		return false;

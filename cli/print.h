@@ -63,6 +63,10 @@ void print_json_string(FILE *to, const char *text);
 /* Adds the receipt of one more flow to *total, which is the sum of count others. */
 void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_receipt *part);
 
+/* Its demotions alone, which came after so many other bytes. */
+void receipt_add_demotions(struct fid_receipt *total, const struct fid_receipt *part,
+			   uint64_t before);
+
 enum receipt_form {
 	RECEIPT_NONE = 0,
 	RECEIPT_TEXT,
@@ -74,9 +78,10 @@ char *receipt_text(enum receipt_form form, const struct fid_receipt *receipt);
 
 /* What a command knows beyond the receipt of its flows. */
 struct receipt_notes {
-	bool so_far;       /* the transfer goes on */
-	char words[256];   /* "; 1.0 GiB of holes left as holes" */
-	char members[256]; /* the same as JSON: ",\"hole_bytes\":1073741824" */
+	bool so_far;        /* the transfer goes on */
+	char words[256];    /* "; 1.0 GiB of holes left as holes" */
+	char sentence[260]; /* " And another sentence." */
+	char members[512];  /* the same as JSON: ",\"hole_bytes\":1073741824" */
 };
 
 /*

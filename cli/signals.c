@@ -2,10 +2,9 @@
 #include "signals.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
@@ -119,28 +118,37 @@ int signals_caught(void)
 	return caught;
 }
 
-int signals_wait(int fd)
+int signals_poll(struct pollfd *fds, nfds_t count, uint64_t timeout_ns)
 {
-	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	struct timespec timeout = {
+		.tv_sec = (time_t)(timeout_ns / 1000000000),
+		.tv_nsec = (long)(timeout_ns % 1000000000),
+	};
 	sigset_t held, before;
-	int result;
+	int result = -EINTR;
 
 	sigemptyset(&held);
 	for (size_t i = 0; i < ENDS; i++)
 		sigaddset(&held, ends[i]);
 	sigprocmask(SIG_BLOCK, &held, &before);
 	/* A signal cannot fall between the look at the note and the sleep. */
-	do {
-		if (caught) {
-			errno = EINTR;
-			result = -1;
-			break;
-		}
-		result = ppoll(&ready, 1, NULL, &before);
-	} while (result < 0 && errno == EINTR);
-	result = result < 0 ? -errno : 0;
+	if (!caught) {
+		result = ppoll(fds, count, timeout_ns == UINT64_MAX ? NULL : &timeout, &before);
+		result = result < 0 ? -errno : result;
+	}
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return result;
+}
+
+int signals_wait(int fd)
+{
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	int result;
+
+	do
+		result = signals_poll(&ready, 1, UINT64_MAX);
+	while (result == -EINTR && !caught);
+	return result < 0 ? result : 0;
 }
 
 bool signals_ignored(int signal)

@@ -6,8 +6,10 @@
 #ifndef FID_CLI_SIGNALS_H
 #define FID_CLI_SIGNALS_H
 
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * From now on SIGUSR1 is noted, and does not end this process. That is so as well where it was
@@ -34,6 +36,12 @@ void signals_release(void);
 
 /* The signal that was noted, or 0. */
 int signals_caught(void);
+
+/*
+ * poll(2) for at most so long, UINT64_MAX for ever. Returns what it does, or a negative errno
+ * value: -EINTR for any signal, and for one of those above also when it came just before.
+ */
+int signals_poll(struct pollfd *fds, nfds_t count, uint64_t timeout_ns);
 
 /*
  * Waits until fd is ready for reading. Returns 0, or a negative errno value: -EINTR when one of

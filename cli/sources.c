@@ -87,7 +87,7 @@ int sources_check(const struct sources *list, const struct endpoint *sink)
 uint64_t sources_expect(void *context)
 {
 	const struct sources *list = context;
-	uint64_t bytes = transfer_size(list->job, list->open);
+	uint64_t bytes = list->open_bytes;
 
 	if (bytes == PROGRESS_UNKNOWN)
 		return bytes;
@@ -117,10 +117,9 @@ static enum outcome move_open(struct transfer *transfer, struct sources *list,
 	} else if (job_receipt_meets(job, source)) {
 		print_error("%s (source): the receipt would go there", shown);
 	} else if (!job->sparse || sparse_takes_source(job, source)) {
-		list->open = source;
+		list->open_bytes = transfer_size(job, source);
 		list->before = transfer_done(transfer);
 		outcome = transfer_run(transfer, source, limit);
-		list->open = NULL;
 	}
 	endpoint_close(source);
 	return outcome;

@@ -9,10 +9,10 @@
 
 struct sources {
 	struct job *job;
-	char **names;          /* those that are to come; ends with NULL */
-	bool stops;            /* at the first that fails; else the others are moved */
-	struct endpoint *open; /* the one that is being moved */
-	uint64_t before;       /* how far those that were have brought it */
+	char **names;        /* those that are to come; ends with NULL */
+	bool stops;          /* at the first that fails; else the others are moved */
+	uint64_t open_bytes; /* of the one that is being moved, when it was opened */
+	uint64_t before;     /* how far those that were have brought it */
 };
 
 /* Whether all names are understood. Returns false after a message (STATUS_USAGE). */

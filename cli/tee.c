@@ -76,6 +76,8 @@ static const struct job_refusal refused[] = {
 	{"sync", "'fid tee' has no --sync; use 'fid copy', or sync(1) afterwards"},
 	{"idle-timeout", "'fid tee' has no --idle-timeout; --on-slow drop --stall is for a "
 			 "slow SINK"},
+	{"digest", "'fid tee' has no --digest: let 'fid cat --digest' feed it"},
+	{"rate-limit", "'fid tee' has no --rate-limit: let 'fid cat --rate-limit' feed it"},
 	{0},
 };
 

@@ -12,8 +12,20 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+/* Whether what is written to standard output would go into the sink. */
+static bool is_stdout(const struct endpoint *sink)
+{
+	struct stat stat;
+
+	return sink->fd == STDOUT_FILENO ||
+	       (fstat(STDOUT_FILENO, &stat) == 0 && !S_ISCHR(stat.st_mode) &&
+		endpoint_is(sink, &stat));
+}
 
 /* Adds to one of the notes. */
 __attribute__((format(printf, 3, 4))) static void add(char *text, size_t capacity,
@@ -58,12 +70,16 @@ static void report(void *context)
 	enum receipt_form form = transfer->job->receipt == RECEIPT_JSON ? RECEIPT_JSON
 									: RECEIPT_TEXT;
 	struct receipt_notes notes = take_notes(transfer, true);
-	struct fid_receipt part = transfer->part, all = transfer->receipt;
+	struct fid_receipt part = transfer->part, all = transfer->receipt, now;
 
-	if (transfer->flow)
-		receipt_add(&part, transfer->parts, fid_flow_receipt(transfer->flow));
-	if (transfer->flow || transfer->parts > 0)
+	if (transfer->flow || transfer->passage) {
+		now = transfer->flow ? *fid_flow_receipt(transfer->flow)
+				     : branch_so_far(transfer->passage);
+		receipt_add(&part, transfer->parts, &now);
 		receipt_add(&all, transfer->count, &part);
+	} else if (transfer->parts > 0) {
+		receipt_add(&all, transfer->count, &part);
+	}
 	progress_clear(&transfer->progress);
 	receipt_print(STDERR_FILENO, form, &all, &notes);
 }
@@ -71,6 +87,7 @@ static void report(void *context)
 void transfer_begin(struct transfer *transfer, const struct job *job, bool quiet_by_itself)
 {
 	*transfer = (struct transfer){.job = job, .expected = PROGRESS_UNKNOWN};
+	pace_begin(&transfer->pace, job->rate);
 	if (job->progress == PROGRESS_ALWAYS ||
 	    (job->progress == PROGRESS_BY_ITSELF && !quiet_by_itself))
 		progress_begin(&transfer->progress, job->progress == PROGRESS_ALWAYS,
@@ -94,6 +111,9 @@ bool transfer_takes_sink(const struct job *job, const struct endpoint *sink)
 void transfer_to(struct transfer *transfer, struct endpoint *sink)
 {
 	transfer->sink = sink;
+	transfer->sink_is_stdout = is_stdout(sink);
+	transfer->sink_error = 0;
+	transfer->sink_is_noisy = false;
 	transfer->sink_began = transfer->receipt.bytes_out;
 	sink->idle_ms = transfer->job->idle_ms;
 }
@@ -121,7 +141,7 @@ enum outcome outcome_unmet(const struct job *job, const struct endpoint *source,
 	if (!require)
 		print_hint_for(EOPNOTSUPP, FID_SIDE_FID);
 	else if (endpoint_is_regular(source) && endpoint_is_regular(sink) &&
-		 sink->stat.st_size > 0)
+		 sink->stat.st_size > 0 && !job->digest && !job->rate)
 		print_hint("only an empty file can become a clone: remove the SINK first");
 	return require ? OUTCOME_UNMET : OUTCOME_FAILED;
 }
@@ -175,13 +195,57 @@ static enum outcome failed(const struct transfer *transfer, const struct endpoin
 	return side == FID_SIDE_SOURCE ? OUTCOME_SOURCE_FAILED : OUTCOME_FAILED;
 }
 
+/* The way that would be tried first without a digest. */
+static enum fid_method first_way(const struct endpoint *source, const struct endpoint *sink,
+				 const struct fid_options *options)
+{
+	struct fid_ladder ladder;
+	struct fid_end from, to;
+
+	if (fid_end_look(source->fd, &from) < 0 || fid_end_look(sink->fd, &to) < 0)
+		return FID_READ_WRITE;
+	from.offset_given = options->flags & FID_SOURCE_OFFSET;
+	/* It is empty by then. */
+	to.size = to.append ? to.size : 0;
+	if (fid_route(&from, &to, options, NULL, &ladder, NULL) < 0 || ladder.count == 0)
+		return FID_READ_WRITE;
+	return (enum fid_method)ladder.rung[0].method;
+}
+
+/* With the first source. Returns 0 or a negative errno value. */
+static int open_branch(struct transfer *transfer, const struct endpoint *source,
+		       const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	const struct job *job = transfer->job;
+	int error;
+
+	if (transfer->branch)
+		return 0;
+	transfer->direct = first_way(source, transfer->sink, options);
+	error = branch_new(&transfer->branch, job->digest, job->pipe_bytes);
+	if (error < 0)
+		*ret_receipt = (struct fid_receipt){
+			.error = error,
+			.error_side = FID_SIDE_FID,
+			.error_call = FID_CALL_PIPE,
+			.source_changed = -1,
+		};
+	return error;
+}
+
 enum outcome transfer_try(struct transfer *transfer, const struct endpoint *source)
 {
 	struct fid_options options = job_flow_options(transfer->job, UINT64_MAX);
 	struct fid_receipt receipt = {0};
 	struct fid_flow *flow = NULL;
-	int error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
+	int error;
 
+	if (!transfer->job->digest)
+		error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
+	else
+		error = open_branch(transfer, source, &options, &receipt);
+	if (error == 0 && transfer->branch)
+		error = branch_try(transfer->branch, transfer, source, &options, &receipt);
 	fid_flow_free(flow);
 	if (error == 0)
 		return OUTCOME_DONE;
@@ -189,7 +253,7 @@ enum outcome transfer_try(struct transfer *transfer, const struct endpoint *sour
 	return failed(transfer, source, &receipt, error);
 }
 
-static void tick(struct transfer *transfer, struct fid_flow *flow)
+void transfer_tick(struct transfer *transfer, uint64_t bytes)
 {
 	uint64_t total;
 
@@ -204,24 +268,18 @@ static void tick(struct transfer *transfer, struct fid_flow *flow)
 	if (total != PROGRESS_UNKNOWN)
 		total -= transfer->hole_bytes < total ? transfer->hole_bytes : total;
 	progress_tick(&transfer->progress,
-		      transfer->receipt.bytes_out + transfer->part.bytes_out +
-			      fid_flow_receipt(flow)->bytes_out,
-		      total);
+		      transfer->receipt.bytes_out + transfer->part.bytes_out + bytes, total);
 }
 
-/*
- * Whether nothing has moved for so long that it is to end. From one look to the next at most a
- * second counts, for this process may have been stopped meanwhile, and the others not.
- */
-static bool stands_still(struct transfer *transfer, struct fid_flow *flow, int result)
+/* From one look to the next at most a second counts: this process may have been stopped. */
+bool transfer_stands_still(struct transfer *transfer, uint64_t bytes, bool waits)
 {
-	uint64_t limit_ns = transfer->job->idle_ms * MILLISECOND_NS, now, bytes;
+	uint64_t limit_ns = transfer->job->idle_ms * MILLISECOND_NS, now;
 
 	if (limit_ns == 0)
 		return false;
 	now = clock_ns();
-	bytes = fid_flow_receipt(flow)->bytes_in + fid_flow_receipt(flow)->bytes_out;
-	if (bytes != transfer->idle_bytes || (result != FID_WAIT && result != -EINTR))
+	if (bytes != transfer->idle_bytes || !waits)
 		transfer->idle_ns = 0;
 	else
 		transfer->idle_ns += now - transfer->looked_ns < SECOND_NS
@@ -247,6 +305,74 @@ static enum fid_side waits_for(const struct transfer *transfer, const struct end
 	return FID_SIDE_SOURCE;
 }
 
+/* ---- Pace ---- */
+
+/* What events that nobody asked for mean: 0, or the error that the sink has died of. */
+static int sink_error(const struct endpoint *sink, short events)
+{
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	if (S_ISSOCK(sink->stat.st_mode)) {
+		getsockopt(sink->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+		/* POLLERR alone is also an error queue that holds something. */
+		if (error == 0 && !(events & POLLHUP))
+			return 0;
+	}
+	return error ? -error : -EPIPE;
+}
+
+/*
+ * All that was granted is delivered, and there is more to grant only later. Sleeps until then,
+ * and watches the sink: the flow would see it die at its next step. Returns FID_MORE, -EINTR,
+ * or the error that the sink has died of, with nothing taken that it would not get.
+ */
+static int sleep_for_pace(struct transfer *transfer, uint64_t timeout_ns)
+{
+	const struct endpoint *sink = transfer->sink;
+	bool may_die = endpoint_is_pipe(sink) || S_ISSOCK(sink->stat.st_mode);
+	struct pollfd watched = {.fd = may_die && !transfer->sink_is_noisy ? sink->fd : -1};
+	int result = signals_poll(&watched, 1, timeout_ns);
+
+	if (result <= 0)
+		return result < 0 ? result : FID_MORE;
+	transfer->sink_error = sink_error(sink, watched.revents);
+	transfer->sink_is_noisy = transfer->sink_error == 0;
+	return transfer->sink_error ? transfer->sink_error : FID_MORE;
+}
+
+uint64_t transfer_grant(struct transfer *transfer, struct fid_flow *flow)
+{
+	uint64_t bytes = pace_take(&transfer->pace, clock_ns());
+
+	if (bytes == 0)
+		return pace_wait_ns(&transfer->pace, clock_ns());
+	transfer->granted += bytes;
+	fid_flow_grant(flow, bytes);
+	return 0;
+}
+
+/* Grants what the pace allows now, or waits for it. Returns as sleep_for_pace() does. */
+static int keep_pace(struct transfer *transfer, struct fid_flow *flow)
+{
+	uint64_t timeout_ns = transfer_grant(transfer, flow);
+
+	return timeout_ns > 0 ? sleep_for_pace(transfer, timeout_ns) : FID_MORE;
+}
+
+/* What was granted and not taken is for the next source. */
+static void settle_pace(struct transfer *transfer, struct fid_receipt *receipt)
+{
+	if (transfer->granted > receipt->bytes_in)
+		pace_give_back(&transfer->pace, transfer->granted - receipt->bytes_in);
+	transfer->granted = 0;
+	if (!transfer->sink_error)
+		return;
+	receipt->error = transfer->sink_error;
+	receipt->error_side = FID_SIDE_SINK;
+	receipt->error_call = FID_CALL_POLL;
+}
+
 /*
  * Steps until the flow ends, with a look at signals and at the progress line between steps. A
  * step may sleep in a call on a descriptor that is inherited and blocks. A signal ends any
@@ -255,21 +381,24 @@ static enum fid_side waits_for(const struct transfer *transfer, const struct end
  */
 static int run(struct transfer *transfer, struct fid_flow *flow)
 {
-	transfer->idle_ns = transfer->idle_bytes = 0;
-	transfer->looked_ns = clock_ns();
 	while (!signals_caught()) {
+		const struct fid_receipt *receipt;
 		struct pollfd wait[2];
 		int result;
 
 		signals_look();
 		result = fid_flow_step(flow, wait);
-		if (stands_still(transfer, flow, result))
+		receipt = fid_flow_receipt(flow);
+		if (transfer_stands_still(transfer, receipt->bytes_in + receipt->bytes_out,
+					  result == FID_WAIT || result == -EINTR))
 			return -ETIMEDOUT;
 		if (result == FID_WAIT)
 			result = poll(wait, 2, -1) < 0 ? -errno : FID_MORE;
+		if (result == FID_PAUSED)
+			result = keep_pace(transfer, flow);
 		if (result != FID_MORE && result != -EINTR)
 			return result;
-		tick(transfer, flow);
+		transfer_tick(transfer, receipt->bytes_out);
 	}
 	return -EINTR;
 }
@@ -286,19 +415,44 @@ enum outcome outcome_interrupted(const struct fid_receipt *receipt)
 	return OUTCOME_STOPPED;
 }
 
+/* By one flow from end to end. Returns as a flow does. */
+static int move_straight(struct transfer *transfer, const struct endpoint *source,
+			 const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	struct fid_flow *flow = NULL;
+	int result = fid_flow_new(&flow, source->fd, transfer->sink->fd, options, ret_receipt);
+
+	if (result < 0)
+		return result;
+	transfer->flow = flow;
+	result = run(transfer, flow);
+	*ret_receipt = *fid_flow_receipt(flow);
+	transfer->flow = fid_flow_free(flow);
+	return result;
+}
+
+/* With a digest of what goes by. Likewise. */
+static int move_by_branch(struct transfer *transfer, const struct endpoint *source,
+			  const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	int result = open_branch(transfer, source, options, ret_receipt);
+
+	return result < 0
+		       ? result
+		       : branch_run(transfer->branch, transfer, source, options, ret_receipt);
+}
+
 int transfer_move(struct transfer *transfer, const struct endpoint *source,
 		  const struct fid_options *options)
 {
 	struct fid_receipt receipt = {0};
-	struct fid_flow *flow = NULL;
-	int result = fid_flow_new(&flow, source->fd, transfer->sink->fd, options, &receipt);
+	int result;
 
-	if (result == 0) {
-		transfer->flow = flow;
-		result = run(transfer, flow);
-		receipt = *fid_flow_receipt(flow);
-		transfer->flow = fid_flow_free(flow);
-	}
+	transfer->idle_ns = transfer->idle_bytes = 0;
+	transfer->looked_ns = clock_ns();
+	result = transfer->job->digest ? move_by_branch(transfer, source, options, &receipt)
+				       : move_straight(transfer, source, options, &receipt);
+	settle_pace(transfer, &receipt);
 	if (transfer->idled) {
 		receipt.error = -ETIMEDOUT;
 		receipt.error_side = waits_for(transfer, source, &receipt);
@@ -362,6 +516,63 @@ void outcome_die(enum outcome outcome)
 		signals_die(SIGPIPE);
 }
 
+/* The line for a checksum file; it has to be made while the sink has its name. NULL: none. */
+static char *line_of(const struct transfer *transfer, const struct digest_result *digest)
+{
+	const struct endpoint *sink = transfer->sink;
+
+	if (!digest->value[0])
+		return NULL;
+	return digest_line(digest, transfer->sink_is_stdout && sink->kind != ENDPOINT_PATH
+					   ? "-"
+					   : sink->name);
+}
+
+/* It goes where results go and no receipt has gone. */
+static bool print_digest(const struct transfer *transfer, const char *line)
+{
+	const struct job *job = transfer->job;
+	bool receipt = job->receipt != RECEIPT_NONE;
+	bool elsewhere = transfer->sink_is_stdout ||
+			 (receipt && job->receipt_fd == STDOUT_FILENO);
+	int fd = elsewhere ? STDERR_FILENO : STDOUT_FILENO;
+
+	return (receipt && job->receipt_fd == fd) || print_text(fd, line);
+}
+
+/* What became of the digest. Returns the exit status. */
+static int tell_digest(const struct transfer *transfer, const struct digest_result *digest,
+		       const char *line, int status)
+{
+	const struct fid_receipt *receipt = &transfer->receipt;
+
+	if (!line) {
+		print_error("the digest failed: there is none of the %" PRIu64
+			    " bytes delivered",
+			    receipt->bytes_out);
+		return status == STATUS_DONE ? STATUS_FAILED : status;
+	}
+	/* What did not come to its end gets no line that looks as if it had. */
+	if (status == STATUS_DONE)
+		return print_digest(transfer, line) ? STATUS_DONE : STATUS_FAILED;
+	if (receipt->bytes_out > 0 && transfer->job->receipt == RECEIPT_NONE)
+		print_error("%s of the %" PRIu64 " bytes delivered: %s", digest->kind->name,
+			    receipt->bytes_out, digest->value);
+	return status;
+}
+
+static void note_digest(const struct transfer *transfer, const struct digest_result *digest,
+			struct receipt_notes *notes)
+{
+	const char *way = fid_method_name(transfer->direct);
+	char text[DIGEST_TEXT];
+
+	digest_describe(text, digest, true, way);
+	add(notes->members, sizeof(notes->members), ",%s", text);
+	digest_describe(text, digest, false, way);
+	add(notes->sentence, sizeof(notes->sentence), " %s", text);
+}
+
 /* Returns what it failed with, or 0. */
 static int sync_sink(struct transfer *transfer, struct endpoint *sink)
 {
@@ -406,10 +617,18 @@ enum outcome transfer_end_sink(struct transfer *transfer, enum outcome outcome)
 int transfer_finish(struct transfer *transfer, enum outcome outcome)
 {
 	const struct job *job = transfer->job;
+	struct digest_result digest = {.kind = job->digest};
+	bool branched = transfer->branch != NULL;
 	struct receipt_notes notes;
+	char *line = NULL;
 	int status;
 
 	progress_end(&transfer->progress, transfer->receipt.bytes_out);
+	if (branched) {
+		digest = branch_end(transfer->branch);
+		line = line_of(transfer, &digest);
+	}
+	transfer->branch = NULL;
 	if (transfer->sink)
 		outcome = transfer_end_sink(transfer, outcome);
 	status = outcome == OUTCOME_DONE    ? STATUS_DONE
@@ -419,7 +638,12 @@ int transfer_finish(struct transfer *transfer, enum outcome outcome)
 		outcome = outcome_interrupted(&transfer->receipt);
 	signals_look();
 	signals_report_by(NULL, NULL);
+	if (branched && outcome != OUTCOME_NO_READER)
+		status = tell_digest(transfer, &digest, line, status);
+	free(line);
 	notes = take_notes(transfer, false);
+	if (digest.kind)
+		note_digest(transfer, &digest, &notes);
 	if (job->receipt != RECEIPT_NONE && transfer->count > 0) {
 		job_empty_receipt(job);
 		if (!receipt_print(job->receipt_fd, job->receipt, &transfer->receipt, &notes))

@@ -6,7 +6,9 @@
 #ifndef FID_CLI_TRANSFER_H
 #define FID_CLI_TRANSFER_H
 
+#include "branch.h"
 #include "job.h"
+#include "pace.h"
 #include "progress.h"
 
 enum outcome {
@@ -31,15 +33,24 @@ void outcome_die(enum outcome outcome);
 struct transfer {
 	const struct job *job;
 	struct endpoint *sink; /* NULL: between two */
-	uint64_t sink_began;   /* receipt.bytes_out when it became the sink */
+	bool sink_is_stdout;
+	uint64_t sink_began; /* receipt.bytes_out when it became the sink */
 	struct progress progress;
+	struct pace pace;       /* one for all sources */
+	uint64_t granted;       /* to the flow that runs */
+	int sink_error;         /* what the sink died of while the run slept for its pace */
+	bool sink_is_noisy;     /* it has events that mean nothing */
+	struct branch *branch;  /* --digest; NULL before the first source and after the last */
+	enum fid_method direct; /* what would have been tried first without it */
 	struct fid_receipt receipt; /* the sum of count sources */
 	unsigned count;
 	struct fid_receipt part; /* of the source that is being moved: the sum of parts flows */
 	unsigned parts;
-	struct fid_flow *flow; /* the one that runs; NULL */
-	uint64_t hole_bytes;   /* of all sources, left as holes */
-	uint64_t sync_ns;      /* 0: nothing was synced yet */
+	/* What runs now, of which one at most is set. */
+	struct fid_flow *flow;
+	struct passage *passage; /* of a branch */
+	uint64_t hole_bytes;     /* of all sources, left as holes */
+	uint64_t sync_ns;        /* 0: nothing was synced yet */
 	bool sync_failed;
 	/* Nothing has moved for idle_ns, since idle_bytes were in and out. */
 	uint64_t idle_ns;
@@ -74,6 +85,21 @@ enum outcome transfer_run(struct transfer *transfer, const struct endpoint *sour
 /* For transfer_run(): one flow of a source. Returns what ended it, as transfer.part has it. */
 int transfer_move(struct transfer *transfer, const struct endpoint *source,
 		  const struct fid_options *options);
+
+/*
+ * Grants a flow of this run what its pace allows now. Returns 0, or how long to sleep until
+ * there is something to grant.
+ */
+uint64_t transfer_grant(struct transfer *transfer, struct fid_flow *flow);
+
+/* A line of progress, if one is due. bytes: delivered by what runs. */
+void transfer_tick(struct transfer *transfer, uint64_t bytes);
+
+/*
+ * Whether nothing has moved for so long that it is to end, with -ETIMEDOUT. bytes: all that
+ * have moved anywhere; waits: nothing but the ends keeps them from moving.
+ */
+bool transfer_stands_still(struct transfer *transfer, uint64_t bytes, bool waits);
 
 /* How many bytes a source still has, as far as anybody can tell before reading. */
 uint64_t transfer_size(const struct job *job, const struct endpoint *source);

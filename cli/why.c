@@ -275,6 +275,7 @@ static bool take(struct job *job, int option)
 
 #define NO_RECEIPT "nothing is moved, so there is no receipt: --try has one in what it tells"
 #define NO_PROGRESS "nothing is moved, so there is no progress to show"
+#define NO_WAY "it is about how fid copy goes about its work, and no choice of a way"
 
 int why_run(int argc, char **argv)
 {
@@ -288,6 +289,16 @@ int why_run(int argc, char **argv)
 		{"receipt-file", NO_RECEIPT},
 		{"progress", NO_PROGRESS},
 		{"no-progress", NO_PROGRESS},
+		{"name", NO_PROGRESS},
+		{"sync", NO_WAY},
+		{"idle-timeout", NO_WAY},
+		{"sparse",
+		 "with --sparse 'fid copy' makes the choice for each part between holes"},
+		{"rate-limit",
+		 "with --rate-limit the way is the same, but for clones, which are "
+		 "all at once"},
+		{"digest", "with --digest the bytes pass through pipes: 'fid copy --receipt' "
+			   "tells how"},
 		{0},
 	};
 	static const struct job_own own = {.options = options, .letters = "", .take = take};

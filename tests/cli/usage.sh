@@ -25,7 +25,8 @@ run help_is_on_standard_output_and_at_most_80_columns_wide
 help_names_each_option_of_copy() {
 	expect 0 "$fid" help copy
 	for option in receipt receipt-file progress no-progress stable route require limit \
-		offset pipe-size append sparse sync idle-timeout name help version; do
+		offset pipe-size append sparse sync idle-timeout rate-limit digest name \
+		help version; do
 		grep -q -e "--$option" out || {
 			echo "no --$option"
 			return 1
