@@ -24,10 +24,12 @@ int copy_run(int argc, char **argv);
 int cat_run(int argc, char **argv);
 int tee_run(int argc, char **argv);
 int run_run(int argc, char **argv);
+int bench_run(int argc, char **argv);
 
 extern const char copy_help[];
 extern const char cat_help[];
 extern const char tee_help[];
 extern const char run_help[];
+extern const char bench_help[];
 
 #endif

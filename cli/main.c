@@ -21,6 +21,7 @@ static const struct command commands[] = {
 	{"cat", cat_run, "move all bytes of each SOURCE to standard output", cat_help},
 	{"tee", tee_run, "give standard input to standard output and to each SINK", tee_help},
 	{"run", run_run, "run COMMAND where the kernel refuses its splice calls", run_help},
+	{"bench", bench_run, "measure what moving bytes costs on this machine", bench_help},
 	{"help", help_run, "explain a command", help_help},
 };
 
