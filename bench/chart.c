@@ -16,7 +16,9 @@ static enum role role_of(const struct scenario *scenario, const char *name, bool
 	if (is_first)
 		return ROLE_MARK;
 	if (strncmp(name, "fid", 3) == 0 && !strstr(name, "UNSAFE"))
-		return ROLE_OURS;
+		return scenario->form == FORM_SWEEP && strcmp(name, scenario->ours) != 0
+			       ? ROLE_OURS_TOO
+			       : ROLE_OURS;
 	if (scenario->form == FORM_SWEEP && strcmp(name, scenario->rival) == 0)
 		return ROLE_RIVAL;
 	return ROLE_OTHER;
@@ -156,7 +158,7 @@ static void draw_calls(struct chart *chart, const struct json *list)
 static void draw_small(struct chart *chart, const struct json *list)
 {
 	snprintf(chart->x_title, sizeof(chart->x_title),
-		 "nanoseconds of processor time for one copy: less is better");
+		 "nanoseconds for one copy: less is better");
 	snprintf(chart->subtitle, sizeof(chart->subtitle),
 		 "fid_copy() of so few bytes against a read and a write by hand");
 	for (const struct json *one = list->first; one; one = one->next)
@@ -205,25 +207,23 @@ static void draw_idle(struct chart *chart, const struct json *list)
 		if (!bar)
 			break;
 		bar->length = (struct summary){bytes, bytes, bytes};
-		snprintf(bar->value, sizeof(bar->value), "%.0f bytes, %.0f descriptors in all",
-			 bytes, json_number_of(one, "descriptors"));
+		snprintf(bar->value, sizeof(bar->value), "%.0f bytes, %.0f descriptors", bytes,
+			 json_number_of(one, "descriptors"));
 	}
 }
 
 static void write_footer(struct chart *chart, const struct scenario *scenario,
 			 const struct json *document)
 {
-	const struct json *facts = json_get(document, "facts"), *contest;
+	const struct json *facts = json_get(document, "facts");
 	const char *kernel = json_text_of(facts, "kernel");
-	double rounds = json_number_of(document, "rounds");
+	double fewest, most;
 	char of[64] = "";
 
-	if (scenario_contests(scenario, document, &contest, 1) > 0 &&
-	    !isnan(json_number_of(contest, "rounds")))
-		rounds = json_number_of(contest, "rounds");
-	if (scenario->form <= FORM_SWEEP && !isnan(rounds))
-		snprintf(of, sizeof(of), " of %s%.0f rounds",
-			 scenario->form == FORM_SWEEP ? "some " : "", rounds);
+	if (scenario_rounds(scenario, document, &fewest, &most) && fewest < most)
+		snprintf(of, sizeof(of), " of %.0f to %.0f rounds", fewest, most);
+	else if (scenario_rounds(scenario, document, &fewest, &most))
+		snprintf(of, sizeof(of), " of %.0f rounds", fewest);
 	snprintf(chart->footer, sizeof(chart->footer), "%.60s, %.*s, %.10s; medians%s%s",
 		 json_text_of(facts, "cpu"), (int)strcspn(kernel, "-"), kernel,
 		 json_text_of(facts, "date"), of,

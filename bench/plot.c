@@ -21,9 +21,12 @@ enum {
 	TITLE_COLUMNS = 72,
 	SMALL_LINE = 21,
 	SMALL_COLUMNS = 104,
-	X_AXIS = 58,
-	FOOTER = 30,
+	X_AXIS = 62,
+	FOOTER = 44,
 };
+
+/* The width of a letter, taken for a wide one: fonts differ. */
+static const double LETTER = 9.2;
 
 static const struct {
 	const char *colour;
@@ -32,6 +35,7 @@ static const struct {
 	const char *dash;
 } looks[] = {
 	[ROLE_OURS] = {"#0b3c6f", "#0b3c6f", 7, "solid"},
+	[ROLE_OURS_TOO] = {"#3f86c4", "#3f86c4", 13, "'-.'"},
 	[ROLE_MARK] = {"#5f5f5f", "#8f8f8f", 5, "'-'"},
 	[ROLE_RIVAL] = {"#d9822b", "#d9822b", 9, "'_'"},
 	[ROLE_OTHER] = {"#9a9a9a", "#c8c8c8", 6, "'.'"},
@@ -74,6 +78,16 @@ static int count_lines(const char *text, size_t columns)
 		text += *text == ' ';
 	}
 	return lines;
+}
+
+/* As few columns as take no more lines: they become about as long as each other. */
+static size_t balance(const char *text, size_t columns)
+{
+	int lines = count_lines(text, columns);
+
+	while (columns > 20 && count_lines(text, columns - 1) == lines)
+		columns--;
+	return columns;
 }
 
 /* From the top down, at the left edge. Returns how far down it goes. */
@@ -139,20 +153,18 @@ static void put_frame(FILE *to, enum picture picture, const struct chart *chart,
 			"set terminal pngcairo size %d,%d font 'sans,%d' fontscale 1.5 "
 			"linewidth %d pointscale %d background rgb 'white'\n",
 			WIDTH * scale, height * scale, FONT, scale, scale);
-	at = put_paragraph(to, chart->finding, TITLE_COLUMNS, TITLE_FONT, TITLE_LINE, "#000000",
-			   10, height);
+	at = put_paragraph(to, chart->finding, balance(chart->finding, TITLE_COLUMNS),
+			   TITLE_FONT, TITLE_LINE, "#000000", 10, height);
 	put_paragraph(to, chart->subtitle, SMALL_COLUMNS, SMALL_FONT, SMALL_LINE, "#404040", at,
 		      height);
 	put_paragraph(to, chart->footer, SMALL_COLUMNS, SMALL_FONT, SMALL_LINE, "#606060",
 		      height - FOOTER + 4, height);
 	fprintf(to, "set tmargin at screen %.4f\n", 1 - (double)top / height);
 	fprintf(to, "set bmargin at screen %.4f\n", (double)(X_AXIS + FOOTER) / height);
-	fputs("set key off\nset border 3 linecolor rgb '#404040'\nset tics nomirror out\n"
-	      "set encoding utf8\n",
-	      to);
-	fputs("set xlabel ", to);
+	fputs("set key off\nset border 3 linecolor rgb '#404040'\nset tics nomirror out\n", to);
+	fputs("set xtics offset 0,0.4\nset xlabel ", to);
 	put_text(to, chart->x_title, sizeof(chart->x_title));
-	fputs(" noenhanced\n", to);
+	fputs(" offset 0,0.6 noenhanced\n", to);
 }
 
 static size_t longest_name(const struct chart *chart)
@@ -165,8 +177,40 @@ static size_t longest_name(const struct chart *chart)
 	return longest;
 }
 
+/* 1, 2 or 5 times a power of ten, of which four to nine make most. */
+static double find_step(double most)
+{
+	double step = 1;
+
+	while (step > most / 4)
+		step /= 10;
+	while (step * 10 <= most / 4)
+		step *= 10;
+	if (step * 5 <= most / 4)
+		return step * 5;
+	return step * 2 <= most / 4 ? step * 2 : step;
+}
+
+/* So far to the right that what stands at the end of each bar has room, on so many pixels. */
+static double find_end(const struct chart *chart, double least, double pixels)
+{
+	double end = 0;
+
+	for (size_t i = 0; i < chart->bars_count; i++) {
+		const struct bar *bar = &chart->bars[i];
+		double high = isnan(bar->length.median) ? 0 : bar->length.high;
+		double text = 14 + LETTER * (double)strlen(bar->value);
+
+		/* What is below 0 takes its share of the pixels. */
+		high = (high - least) * pixels / (pixels - text);
+		end = high > end ? high : end;
+	}
+	return end + least;
+}
+
 static void put_bars(FILE *to, const struct chart *chart)
 {
+	double left = 28 + LETTER * (double)longest_name(chart);
 	double most = 0, least = 0;
 
 	fputs("$bars << END\n", to);
@@ -182,11 +226,11 @@ static void put_bars(FILE *to, const struct chart *chart)
 	}
 	fputs("END\n", to);
 	most = most > 0 ? most : 1;
-	/* Room for what stands at the end of a bar. */
-	fprintf(to, "set xrange [%.6g:%.6g]\n", least * 1.1, most * 1.62);
+	fprintf(to, "set xrange [%.6g:%.6g]\nset xtics %.6g, %.6g, %.6g\n", least * 1.1,
+		find_end(chart, least, WIDTH - left - 16),
+		least < 0 ? -10 * find_step(most) : 0, find_step(most), most * 1.05);
 	fprintf(to, "set yrange [%.1f:-0.6]\n", (double)chart->bars_count - 0.4);
-	fprintf(to, "set lmargin at screen %.4f\n",
-		(28.0 + 8.6 * (double)longest_name(chart)) / WIDTH);
+	fprintf(to, "set lmargin at screen %.4f\n", left / WIDTH);
 	fprintf(to, "set rmargin at screen %.4f\n", 1 - 16.0 / WIDTH);
 	fputs("set border 1\nunset ytics\n", to);
 	for (size_t i = 0; i < chart->bars_count; i++) {
@@ -206,20 +250,23 @@ static void put_bars(FILE *to, const struct chart *chart)
 	fputs("set style fill solid 1.0 noborder\nplot ", to);
 	for (size_t role = 0; role < sizeof(looks) / sizeof(looks[0]); role++)
 		fprintf(to,
-			"$bars using 1:2:(0):1:($2-0.34):($2+0.34):($5==%zu?0:1/0) notitle "
-			"with "
-			"boxxyerror linecolor rgb '%s', ",
-			role, looks[role].fill);
+			"$bars using "
+			"($5==%zu?$1:NaN):2:(0):($5==%zu?$1:NaN):($2-0.34):($2+0.34) "
+			"notitle with boxxyerror linecolor rgb '%s', ",
+			role, role, looks[role].fill);
 	fputs("$bars using 1:2:3:4 notitle with xerrorbars linecolor rgb '#000000' linewidth "
 	      "1.5 pointtype 0\n",
 	      to);
 }
 
-/* 1, 2 and 5 times the powers of ten between both; the powers alone if that is too many. */
+/* Some multiples of the powers of ten between both: more of them where there are few powers. */
 static void put_y_tics(FILE *to, double least, double most)
 {
-	static const int steps[] = {1, 2, 5};
-	bool few = most / least > 150;
+	static const double multiples[] = {1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9};
+	static const char *const chosen[] = {"xxxxxxxxxxxx", "x..x.x.x.x..", "x..x...x....",
+					     "x..........."};
+	double range = most / least;
+	size_t which = range < 4 ? 0 : range < 20 ? 1 : range < 1500 ? 2 : 3;
 	const char *comma = "";
 	double power = 1;
 
@@ -229,10 +276,10 @@ static void put_y_tics(FILE *to, double least, double most)
 		power *= 10;
 	fputs("set ytics (", to);
 	for (; power <= most; power *= 10)
-		for (size_t i = 0; i < (few ? 1 : 3); i++) {
-			double tic = power * steps[i];
+		for (size_t i = 0; chosen[which][i]; i++) {
+			double tic = power * multiples[i];
 
-			if (tic < least || tic > most)
+			if (chosen[which][i] != 'x' || tic < least || tic > most)
 				continue;
 			fprintf(to, "%s'%.4g' %.6g", comma, tic, tic);
 			comma = ", ";
@@ -257,13 +304,13 @@ static void put_x_tics(FILE *to, const struct chart *chart)
 		fprintf(to, "%s'%s' %.6g", i ? ", " : "", text, longest->at[i]);
 	}
 	fprintf(to, ")\nset xrange [%.6g:%.6g]\n", longest->at[0] / 1.25,
-		longest->at[longest->count - 1]);
+		longest->at[longest->count - 1] * 1.02);
 }
 
 static void find_y_range(const struct chart *chart, double *ret_least, double *ret_most)
 {
-	*ret_least = chart->has_one ? 0.8 : INFINITY;
-	*ret_most = chart->has_one ? 1.25 : 0;
+	*ret_least = chart->has_one ? 0.9 : INFINITY;
+	*ret_most = chart->has_one ? 1.1 : 0;
 	for (size_t i = 0; i < chart->lines_count; i++)
 		for (size_t j = 0; j < chart->lines[i].count; j++) {
 			const struct summary *y = &chart->lines[i].y[j];
@@ -347,13 +394,14 @@ static void put_lines(FILE *to, const struct chart *chart)
 		fputs("END\n", to);
 	}
 	fprintf(to, "set lmargin at screen %.4f\nset rmargin at screen %.4f\n", 84.0 / WIDTH,
-		1 - (34.0 + 8.6 * (double)longest) / WIDTH);
+		1 - (34 + LETTER * (double)longest) / WIDTH);
 	fprintf(to, "set logscale y 10\nset yrange [%.6g:%.6g]\n", least, most);
 	put_y_tics(to, least, most);
 	put_x_tics(to, chart);
 	fputs("set ylabel ", to);
 	put_text(to, chart->y_title, sizeof(chart->y_title));
-	fputs(" noenhanced\nset grid ytics linecolor rgb '#dddddd' linewidth 1\n", to);
+	fputs(" offset 0.8,0 noenhanced\nset grid ytics linecolor rgb '#dddddd' linewidth 1\n",
+	      to);
 	put_names(to, chart, least, most);
 	fputs("plot ", to);
 	for (size_t i = 0; i < chart->lines_count; i++) {

@@ -12,8 +12,9 @@ enum { BARS_MAX = 24, LINES_MAX = 10, LABEL_SIZE = 64 };
 /* What a bar or a line is to the reader. */
 enum role {
 	ROLE_OURS,
-	ROLE_MARK,  /* what the others are measured against */
-	ROLE_RIVAL, /* of a sweep */
+	ROLE_OURS_TOO, /* of a sweep: what the finding does not speak of */
+	ROLE_MARK,     /* what the others are measured against */
+	ROLE_RIVAL,    /* of a sweep */
 	ROLE_OTHER,
 };
 

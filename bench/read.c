@@ -89,8 +89,10 @@ static char *read_text(struct reader *reader)
 		char letter = *reader->at++;
 
 		if ((unsigned char)letter < ' ' ||
-		    (letter == '\\' && !read_escape(reader, &letter)))
-			break;
+		    (letter == '\\' && !read_escape(reader, &letter))) {
+			free(text);
+			return NULL;
+		}
 		text[length++] = (unsigned char)letter > '~' ? '?' : letter;
 	}
 	if (!text || !take_word(reader, "\"")) {

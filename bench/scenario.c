@@ -192,25 +192,6 @@ bool scenario_is_meant(const struct scenario *scenario, const char *word)
 	       (scenario->name[length] == '-' || !scenario->name[length]);
 }
 
-void rounds_add(void)
-{
-	const struct json *contests[POINTS_MAX];
-	double fewest = INFINITY;
-
-	for (size_t i = 0; i < scenarios_count; i++) {
-		size_t count =
-			scenario_contests(&scenarios[i], json_root(), contests, POINTS_MAX);
-
-		for (size_t j = 0; j < count; j++) {
-			double rounds = json_number_of(contests[j], "rounds");
-
-			fewest = rounds < fewest ? rounds : fewest;
-		}
-	}
-	if (isfinite(fewest))
-		json_number("rounds", fewest);
-}
-
 /* Results that are older than sweeps tell the place in the name only: "memory-read-64k". */
 double contest_at(const struct json *contest)
 {
@@ -259,4 +240,36 @@ bool scenario_is_in(const struct scenario *scenario, const struct json *document
 		return scenario_contests(scenario, document, contests, POINTS_MAX) > 0;
 	section = json_get(document, scenario->section);
 	return section && section->first;
+}
+
+/* Older results have one number for all. */
+bool scenario_rounds(const struct scenario *scenario, const struct json *document,
+		     double *ret_fewest, double *ret_most)
+{
+	const struct json *contests[POINTS_MAX];
+	size_t count = scenario_contests(scenario, document, contests, POINTS_MAX);
+
+	*ret_fewest = INFINITY;
+	*ret_most = 0;
+	for (size_t i = 0; i < count; i++) {
+		double rounds = json_number_of(contests[i], "rounds");
+
+		if (isnan(rounds))
+			rounds = json_number_of(document, "rounds");
+		*ret_fewest = rounds < *ret_fewest ? rounds : *ret_fewest;
+		*ret_most = rounds > *ret_most ? rounds : *ret_most;
+	}
+	return isfinite(*ret_fewest);
+}
+
+void rounds_add(void)
+{
+	double least = INFINITY, fewest, most;
+
+	for (size_t i = 0; i < scenarios_count; i++)
+		if (scenario_rounds(&scenarios[i], json_root(), &fewest, &most) &&
+		    fewest < least)
+			least = fewest;
+	if (isfinite(least))
+		json_number("rounds", least);
 }

@@ -54,6 +54,9 @@ size_t scenario_contests(const struct scenario *scenario, const struct json *doc
 			 const struct json **ret_contests, size_t most);
 /* The place of a contest in its sweep. */
 double contest_at(const struct json *contest);
+/* How many rounds its contests made; false where there are none. */
+bool scenario_rounds(const struct scenario *scenario, const struct json *document,
+		     double *ret_fewest, double *ret_most);
 /* Whether the document has results of it. */
 bool scenario_is_in(const struct scenario *scenario, const struct json *document);
 

@@ -5,29 +5,23 @@
 #include "scenario.h"
 #include "table.h"
 
-#include <math.h>
 #include <string.h>
 
 static void show_sweep(FILE *to, const struct scenario *scenario, const struct json *document)
 {
 	const struct json *points[POINTS_MAX];
 	size_t count = scenario_contests(scenario, document, points, POINTS_MAX);
-	double fewest = json_number_of(points[0], "rounds"), most = fewest;
+	double fewest, most;
 	const char *title = json_text_of(points[0], "title");
 	int width = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		double rounds = json_number_of(points[i], "rounds");
-
-		fewest = rounds < fewest ? rounds : fewest;
-		most = rounds > most ? rounds : most;
+	for (size_t i = 0; i < count; i++)
 		width = table_width(points[i], width);
-	}
 	/* Some titles tell the place. */
 	if (count > 1 && strcmp(title, json_text_of(points[1], "title")) != 0)
 		title = scenario->line;
 	table_text(to, 2, "%s; mark: %s", title, json_text_of(points[0], "mark"));
-	if (!isnan(fewest))
+	if (scenario_rounds(scenario, document, &fewest, &most))
 		table_text(to, 2, "%.0f to %.0f rounds; first column: %s", fewest, most,
 			   scenario->axis);
 	table_head(to, "", width);

@@ -34,8 +34,21 @@ bool gnuplot_is_here(void)
 	return false;
 }
 
+/* What it said, which is of no interest where it could draw: fonts, locales. */
+static void print_complaints(FILE *complaints)
+{
+	char line[256], shown[256];
+
+	rewind(complaints);
+	while (fgets(line, sizeof(line), complaints)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (line[strspn(line, " ^")])
+			print_error("gnuplot: %s", print_name(shown, sizeof(shown), line));
+	}
+}
+
 /* -d: the settings of whoever runs this do not show. */
-static int run_gnuplot(int program, int picture)
+static int run_gnuplot(int program, int picture, int complaints)
 {
 	char name[] = "gnuplot", defaults[] = "-d", input[] = "/dev/stdin";
 	char *argv[] = {name, defaults, input, NULL};
@@ -46,6 +59,7 @@ static int run_gnuplot(int program, int picture)
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, program, STDIN_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, picture, STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, complaints, STDERR_FILENO);
 	error = posix_spawnp(&pid, name, &actions, NULL, argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
 	if (error) {
@@ -63,7 +77,7 @@ static int run_gnuplot(int program, int picture)
 bool gnuplot_draw(const char *path, void (*write)(FILE *to, const void *about),
 		  const void *about)
 {
-	FILE *program = tmpfile();
+	FILE *program = tmpfile(), *complaints = tmpfile();
 	char temporary[PATH_MAX], shown[512];
 	int picture = -1, error;
 	mode_t mask = umask(0);
@@ -73,7 +87,7 @@ bool gnuplot_draw(const char *path, void (*write)(FILE *to, const void *about),
 	if (snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path) < PATH_MAX)
 		picture = mkostemp(temporary, O_CLOEXEC);
 	error = errno;
-	if (picture < 0 || !program) {
+	if (picture < 0 || !program || !complaints) {
 		print_error("%s: no picture can be made there: %s",
 			    print_name(shown, sizeof(shown), path), strerror(error));
 		goto out;
@@ -83,14 +97,18 @@ bool gnuplot_draw(const char *path, void (*write)(FILE *to, const void *about),
 		print_error("a temporary file: %s", strerror(errno));
 		goto out;
 	}
-	if (run_gnuplot(fileno(program), picture) != 0)
+	if (run_gnuplot(fileno(program), picture, fileno(complaints)) != 0) {
+		print_complaints(complaints);
 		goto out;
+	}
 	good = fchmod(picture, 0666 & ~mask) == 0 && rename(temporary, path) == 0;
 	if (!good)
 		print_error("%s: %s", print_name(shown, sizeof(shown), path), strerror(errno));
 out:
 	if (program)
 		fclose(program);
+	if (complaints)
+		fclose(complaints);
 	if (picture >= 0) {
 		close(picture);
 		if (!good)

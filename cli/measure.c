@@ -27,7 +27,8 @@ static bool make_folder(char folder[PATH_MAX], const char *dir)
 	char shown[512];
 	int error;
 
-	if (snprintf(folder, PATH_MAX, "%s/fid-bench.XXXXXX", dir) < PATH_MAX - 64 &&
+	if (snprintf(folder, PATH_MAX, "%s/fid-bench-%d.XXXXXX", dir, (int)getpid()) <
+		    PATH_MAX - 64 &&
 	    mkdtemp(folder))
 		return true;
 	error = errno;
@@ -59,7 +60,8 @@ static bool has_room(const char *dir, uint64_t bytes)
 	if (bytes == 0 || statvfs(dir, &room) < 0)
 		return true;
 	there = (uint64_t)room.f_bavail * room.f_frsize;
-	if (there >= bytes)
+	/* A file system without blocks has no room to speak of, or no end of it. */
+	if (there >= bytes || room.f_blocks == 0)
 		return true;
 	print_error("%s: %s are needed there for files, and %s are free",
 		    print_name(shown, sizeof(shown), dir), print_size(needed, bytes),
