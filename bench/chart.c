@@ -24,6 +24,19 @@ static enum role role_of(const struct scenario *scenario, const char *name, bool
 	return ROLE_OTHER;
 }
 
+/* Whether it can be drawn: a record may say anything. */
+static bool take_summary(const struct json *json, const char *name, struct summary *ret_summary)
+{
+	struct summary summary;
+
+	if (!json_summary_of(json, name, &summary) || summary.low < -1e12 ||
+	    summary.high > 1e12 || summary.median < summary.low ||
+	    summary.median > summary.high)
+		return false;
+	*ret_summary = summary;
+	return true;
+}
+
 static struct bar *add_bar(struct chart *chart, const char *name, enum role role)
 {
 	struct bar *bar;
@@ -33,6 +46,7 @@ static struct bar *add_bar(struct chart *chart, const char *name, enum role role
 	bar = &chart->bars[chart->bars_count++];
 	snprintf(bar->name, sizeof(bar->name), "%s", name);
 	bar->role = role;
+	bar->length.median = NAN;
 	return bar;
 }
 
@@ -62,7 +76,7 @@ static void draw_contest(struct chart *chart, const struct scenario *scenario,
 
 		if (!bar)
 			break;
-		if (json_summary_of(one, "cpu_s_per_gb", &bar->length) &&
+		if (take_summary(one, "cpu_s_per_gb", &bar->length) &&
 		    json_summary_of(one, "gib_per_s", &gib))
 			snprintf(bar->value, sizeof(bar->value), "%s s, at %s GiB/s",
 				 figure(cost, FIGURE_COST, bar->length.median),
@@ -109,8 +123,8 @@ static void draw_sweep(struct chart *chart, const struct scenario *scenario,
 
 			/* A logarithm has no place for less. */
 			if (line && line->count < POINTS_MAX &&
-			    json_summary_of(one, measure, &line->y[line->count]) &&
-			    line->y[line->count].low > 0)
+			    take_summary(one, measure, &line->y[line->count]) &&
+			    line->y[line->count].low > 1e-9 && contest_at(points[i]) > 0)
 				line->at[line->count++] = contest_at(points[i]);
 		}
 	}
@@ -147,7 +161,7 @@ static void draw_calls(struct chart *chart, const struct json *list)
 		snprintf(name, sizeof(name), "%.40s, %s", json_text_of(one, "title"),
 			 figure_size(size, json_number_of(one, "bytes")));
 		bar = add_bar(chart, name, ROLE_OURS);
-		if (bar && json_summary_of(json_get(one, "fid"), "more_ns", &bar->length) &&
+		if (bar && take_summary(json_get(one, "fid"), "more_ns", &bar->length) &&
 		    json_summary_of(json_get(one, "fid"), "ratio", &ratio) &&
 		    json_summary_of(one, "bare_ns", &bare))
 			snprintf(bar->value, sizeof(bar->value), "%.1f ns on %.0f, %+.1f %%",
@@ -171,8 +185,8 @@ static void draw_small(struct chart *chart, const struct json *list)
 				 figure_size(size, json_number_of(one, "bytes")),
 				 ours ? "fid_copy" : "read/write");
 			bar = add_bar(chart, name, ours ? ROLE_OURS : ROLE_MARK);
-			if (bar && json_summary_of(one, ours ? "fid_copy_ns" : "read_write_ns",
-						   &bar->length))
+			if (bar && take_summary(one, ours ? "fid_copy_ns" : "read_write_ns",
+						&bar->length))
 				snprintf(bar->value, sizeof(bar->value), "%.0f ns",
 					 bar->length.median);
 		}
@@ -187,7 +201,7 @@ static void draw_start(struct chart *chart, const struct json *start)
 		struct bar *bar =
 			add_bar(chart, ours ? "fid cat" : "cat", ours ? ROLE_OURS : ROLE_MARK);
 
-		if (json_summary_of(start, ours ? "fid_cat_ms" : "cat_ms", &bar->length))
+		if (take_summary(start, ours ? "fid_cat_ms" : "cat_ms", &bar->length))
 			snprintf(bar->value, sizeof(bar->value), "%.3f ms", bar->length.median);
 		else
 			snprintf(bar->value, sizeof(bar->value), "failed");
@@ -206,7 +220,8 @@ static void draw_idle(struct chart *chart, const struct json *list)
 
 		if (!bar)
 			break;
-		bar->length = (struct summary){bytes, bytes, bytes};
+		if (bytes >= 0 && bytes < 1e12)
+			bar->length = (struct summary){bytes, bytes, bytes};
 		snprintf(bar->value, sizeof(bar->value), "%.0f bytes, %.0f descriptors", bytes,
 			 json_number_of(one, "descriptors"));
 	}

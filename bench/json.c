@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where nodes are added. */
-static struct json *root, *current;
+/* What there is, and where nodes are added. */
+static struct json root = {.kind = JSON_OBJECT}, *current = &root;
 
 static void *allocate(size_t bytes)
 {
@@ -27,28 +27,38 @@ char *json_keep_text(const char *text, size_t length)
 	return kept;
 }
 
+static void append(struct json *parent, struct json *json)
+{
+	json->parent = parent;
+	if (parent->last)
+		parent->last->next = json;
+	else
+		parent->first = json;
+	parent->last = json;
+}
+
 struct json *json_new(struct json *parent, enum json_kind kind, const char *name)
 {
 	struct json *json = allocate(sizeof(*json));
 
 	json->kind = kind;
 	json->name = name ? json_keep_text(name, strlen(name)) : NULL;
-	json->parent = parent;
-	if (!parent)
-		return json;
-	if (parent->last)
-		parent->last->next = json;
-	else
-		parent->first = json;
-	parent->last = json;
+	if (parent)
+		append(parent, json);
+	return json;
+}
+
+static struct json *add(enum json_kind kind, const char *name)
+{
+	struct json *json = json_new(NULL, kind, name);
+
+	append(current, json);
 	return json;
 }
 
 struct json *json_root(void)
 {
-	if (!root)
-		root = current = json_new(NULL, JSON_OBJECT, NULL);
-	return root;
+	return &root;
 }
 
 static struct json *find(const struct json *json, const char *name)
@@ -65,9 +75,8 @@ struct json *json_open(const char *name, char bracket)
 	enum json_kind kind = bracket == '[' ? JSON_LIST : JSON_OBJECT;
 	struct json *there;
 
-	json_root();
 	there = name ? find(current, name) : NULL;
-	current = there && there->kind == kind ? there : json_new(current, kind, name);
+	current = there && there->kind == kind ? there : add(kind, name);
 	return current;
 }
 
@@ -80,14 +89,12 @@ void json_close(char bracket)
 
 void json_number(const char *name, double value)
 {
-	json_root();
-	json_new(current, isfinite(value) ? JSON_NUMBER : JSON_NULL, name)->number = value;
+	add(isfinite(value) ? JSON_NUMBER : JSON_NULL, name)->number = value;
 }
 
 void json_text(const char *name, const char *value)
 {
-	json_root();
-	json_new(current, JSON_TEXT, name)->text = json_keep_text(value, strlen(value));
+	add(JSON_TEXT, name)->text = json_keep_text(value, strlen(value));
 }
 
 void json_summary(const char *name, const struct summary *summary)

@@ -184,6 +184,7 @@ static void add_fill(void)
 {
 	static _Alignas(4096) char buffer[64 * KIB];
 	double cost[ROUNDS_MIN];
+	size_t volume = bench.volume_max / 4;
 	struct summary fill;
 	uint64_t number = 0;
 
@@ -192,13 +193,12 @@ static void add_fill(void)
 	for (unsigned round = 0; round < ROUNDS_MIN; round++) {
 		double before = seconds_of_cpu();
 
-		for (size_t done = 0; done < bench.volume_max / 4; done += sizeof(buffer)) {
+		for (size_t done = 0; done < volume; done += sizeof(buffer)) {
 			fill_block(buffer, sizeof(buffer), number++);
 			/* Nobody may think that the stores are not needed. */
 			__asm__ volatile("" : : "r"(buffer) : "memory");
 		}
-		cost[round] =
-			(seconds_of_cpu() - before) / ((double)(bench.volume_max / 4) / 1e9);
+		cost[round] = (seconds_of_cpu() - before) / ((double)volume / 1e9);
 	}
 	fill = summarise(cost, ROUNDS_MIN);
 	json_summary("fill_s_per_gb", &fill);

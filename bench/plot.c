@@ -112,10 +112,14 @@ static double logarithm(double value)
 {
 	double whole = 0, part = 0, step = 0.5;
 
-	for (; value >= 2; value /= 2)
+	while (value >= 2) {
+		value /= 2;
 		whole++;
-	for (; value < 1; value *= 2)
+	}
+	while (value < 1) {
+		value *= 2;
 		whole--;
+	}
 	for (int i = 0; i < 24; i++, step /= 2) {
 		value *= value;
 		if (value >= 2) {
@@ -275,7 +279,7 @@ static void put_y_tics(FILE *to, double least, double most)
 	while (power * 10 < least)
 		power *= 10;
 	fputs("set ytics (", to);
-	for (; power <= most; power *= 10)
+	while (power <= most) {
 		for (size_t i = 0; chosen[which][i]; i++) {
 			double tic = power * multiples[i];
 
@@ -284,6 +288,8 @@ static void put_y_tics(FILE *to, double least, double most)
 			fprintf(to, "%s'%.4g' %.6g", comma, tic, tic);
 			comma = ", ";
 		}
+		power *= 10;
+	}
 	fputs(")\n", to);
 }
 

@@ -7,6 +7,7 @@
 #include "json.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,7 +114,7 @@ static bool read_number(struct reader *reader, double *ret_number)
 		digits[length++] = *reader->at++;
 	digits[length] = '\0';
 	*ret_number = strtod(digits, &end);
-	return length > 0 && !*end;
+	return length > 0 && !*end && isfinite(*ret_number);
 }
 
 static bool read_value(struct reader *reader, struct json *parent, const char *name,

@@ -157,7 +157,13 @@ bool sample_take(const struct pair *pair, const struct entrant *entrant,
 		 struct sample *ret_sample)
 {
 	struct setting setting = {
-		.pair = pair, .entrant = entrant, .sink = -1, .feed = -1, .drain = -1};
+		.pair = pair,
+		.entrant = entrant,
+		.source_path = is_file(pair->source) ? source_file(bench.volume) : "",
+		.sink = -1,
+		.feed = -1,
+		.drain = -1,
+	};
 	unsigned more = entrant->splices ? pair->splicing_times : 1;
 
 	setting.times = pair->source == END_FILE ? more : 1;
@@ -167,8 +173,6 @@ bool sample_take(const struct pair *pair, const struct entrant *entrant,
 			 pair->sink == END_FILE ? bench.dir : bench.memory_dir);
 	if (entrant->kind == ENTRANT_PEER && !bench.peers)
 		return false;
-	if (is_file(pair->source))
-		setting.source_path = source_file(bench.volume);
 	if (entrant->command && !entrant->command(pair, setting.times, setting.source_path,
 						  setting.sink_path, setting.argv))
 		return false;

@@ -170,14 +170,11 @@ void progress_tick(struct progress *progress, uint64_t bytes, uint64_t total)
 void progress_say(struct progress *progress, const char *words)
 {
 	char text[2 * COLUMNS_MAX] = "\r";
-	size_t width, length = strlen(words);
 
 	if (!progress->terminal)
 		return;
-	width = columns();
-	length = length < width ? length : width;
-	memcpy(text + 1, words, length);
-	put_line(progress, text, length);
+	snprintf(text + 1, columns() + 1, "%s", words);
+	put_line(progress, text, strlen(text + 1));
 }
 
 void progress_clear(struct progress *progress)

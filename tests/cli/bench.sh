@@ -317,6 +317,8 @@ records_that_are_none_are_refused_with_the_line() {
 	refused 'line 2 is not what'
 	head -c 300 "$record" > results
 	refused 'line 1 is not what'
+	echo '{"rounds": 1e999}' > results
+	refused 'line 1'
 	echo '[]' > results
 	refused 'line 1'
 	echo '{} {}' > results
@@ -345,7 +347,10 @@ strange_records_do_no_harm() {
 		'{"pairs":[{"scenario":"pipe-pipe","entrants":[[],{},1]}]}' '{"calls":[1],"idle":[[]]}' \
 		'{"start":[1,2],"small":{"a":{"b":1}}}' '{"facts":[1],"calls":{"a":null}}' \
 		'{"sweeps":[{"scenario":"sweep-pipe","at":-1,"entrants":[{"name":"x","ratio":
-		{"median":-1,"low":-1,"high":1e308}}]}]}'; do
+		{"median":-1,"low":-1,"high":1e308}}]}]}' '{"sweeps":[{"scenario":"sweep-pipe",
+		"at":0,"entrants":[{"name":"x","cpu_s_per_gb":{"median":1,"low":1e-300,
+		"high":1e300}}]}]}' '{"calls":[{"fid":{"more_ns":{"median":1e300,"low":1e300,
+		"high":1e300}}}],"idle":[{"bytes_per_flow":1e300}]}'; do
 		echo "$document" > results
 		for way in --csv --json ''; do
 			status=0
