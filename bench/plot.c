@@ -162,7 +162,7 @@ static void put_frame(FILE *to, enum picture picture, const struct chart *chart,
 	put_paragraph(to, chart->subtitle, SMALL_COLUMNS, SMALL_FONT, SMALL_LINE, "#404040", at,
 		      height);
 	put_paragraph(to, chart->footer, SMALL_COLUMNS, SMALL_FONT, SMALL_LINE, "#606060",
-		      height - FOOTER + 4, height);
+		      height - SMALL_LINE - 8, height);
 	fprintf(to, "set tmargin at screen %.4f\n", 1 - (double)top / height);
 	fprintf(to, "set bmargin at screen %.4f\n", (double)(X_AXIS + FOOTER) / height);
 	fputs("set key off\nset border 3 linecolor rgb '#404040'\nset tics nomirror out\n", to);
@@ -205,11 +205,13 @@ static double find_end(const struct chart *chart, double least, double pixels)
 		double high = isnan(bar->length.median) ? 0 : bar->length.high;
 		double text = 14 + LETTER * (double)strlen(bar->value);
 
+		/* A bar keeps its part, however long the text is. */
+		text = text < pixels * 0.7 ? text : pixels * 0.7;
 		/* What is below 0 takes its share of the pixels. */
 		high = (high - least) * pixels / (pixels - text);
 		end = high > end ? high : end;
 	}
-	return end + least;
+	return end > 0 ? end + least : 1;
 }
 
 static void put_bars(FILE *to, const struct chart *chart)
@@ -217,6 +219,7 @@ static void put_bars(FILE *to, const struct chart *chart)
 	double left = 28 + LETTER * (double)longest_name(chart);
 	double most = 0, least = 0;
 
+	left = left < WIDTH * 0.55 ? left : WIDTH * 0.55;
 	fputs("$bars << END\n", to);
 	for (size_t i = 0; i < chart->bars_count; i++) {
 		const struct bar *bar = &chart->bars[i];
