@@ -2,14 +2,16 @@
 /*
  * What has to be known of a machine to make anything of its numbers.
  */
-#include "bench.h"
+#include "stage.h"
 
 #include <fid.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 /*
  * The value of the first line of a file that begins with key, or the first line where key is
@@ -97,25 +99,38 @@ static void add_file_system(const char *name, const char *dir)
 	json_text(name, best);
 }
 
-/* The line of that number that a command says of its version. */
-static void add_version(const char *name, const char *command, unsigned number)
+static void say_version(const void *about)
 {
-	char line[256], *end;
-	FILE *said = popen(command, "re");
-	const char *version = "not installed";
+	const char *const *argv = about;
 
-	for (unsigned i = 1; said && fgets(line, sizeof(line), said); i++) {
-		if (i != number || strstr(line, "not found"))
-			continue;
-		end = strstr(line, " - Copyright");
-		line[end ? (size_t)(end - line) : strcspn(line, "\n")] = '\0';
-		version = line;
-		break;
-	}
-	/* What is left to be read would make the command die by SIGPIPE, which is no matter. */
+	/* A command that waits for something instead is given up. */
+	alarm(5);
+	dup2(STDOUT_FILENO, STDERR_FILENO);
+	stage_become(argv);
+}
+
+/* The line of that number that a command says of its version. */
+static void add_version(const char *name, const char *const *argv, unsigned number)
+{
+	char line[256] = "";
+	const char *end;
+	int ends[2];
+	FILE *said;
+
+	stage_pipe(0, &ends[0], &ends[1]);
+	stage_child((int[]){-1, ends[1]}, 2, say_version, argv);
+	close(ends[1]);
+	said = fdopen(ends[0], "r");
+	for (unsigned i = 0; said && i < number; i++)
+		if (!fgets(line, sizeof(line), said))
+			line[0] = '\0';
 	if (said)
-		pclose(said);
-	json_text(name, version);
+		fclose(said);
+	while (wait(NULL) > 0)
+		;
+	end = strstr(line, " - Copyright");
+	line[end ? (size_t)(end - line) : strcspn(line, "\n")] = '\0';
+	json_text(name, *line ? line : "not installed");
 }
 
 void facts_add(void)
@@ -139,10 +154,11 @@ void facts_add(void)
 		 close ? open + 1 : "none");
 	json_text("huge pages", text);
 	if (bench.peers) {
-		add_version("cat, cp, dd, tee, yes", "cat --version 2>&1", 1);
-		add_version("pv", "pv --version 2>&1", 1);
-		add_version("socat", "socat -V 2>&1", 2);
-		add_version("mbuffer", "mbuffer --version 2>&1", 1);
+		add_version("cat, cp, dd, tee, yes", (const char *[]){"cat", "--version", NULL},
+			    1);
+		add_version("pv", (const char *[]){"pv", "--version", NULL}, 1);
+		add_version("socat", (const char *[]){"socat", "-V", NULL}, 2);
+		add_version("mbuffer", (const char *[]){"mbuffer", "--version", NULL}, 1);
 	}
 	json_close('}');
 }

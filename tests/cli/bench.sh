@@ -348,6 +348,8 @@ strange_records_do_no_harm() {
 		'{"start":[1,2],"small":{"a":{"b":1}}}' '{"facts":[1],"calls":{"a":null}}' \
 		'{"sweeps":[{"scenario":"sweep-pipe","at":-1,"entrants":[{"name":"x","ratio":
 		{"median":-1,"low":-1,"high":1e308}}]}]}' '{"sweeps":[{"scenario":"sweep-pipe",
+		"at":1,"entrants":[{"name":"x","cpu_s_per_gb":{"median":1,"low":1e-8,
+		"high":1e305}}]}]}' '{"sweeps":[{"scenario":"sweep-pipe",
 		"at":0,"entrants":[{"name":"x","cpu_s_per_gb":{"median":1,"low":1e-300,
 		"high":1e300}}]}]}' '{"calls":[{"fid":{"more_ns":{"median":1e300,"low":1e300,
 		"high":1e300}}}],"idle":[{"bytes_per_flow":1e300}]}'; do
@@ -357,7 +359,10 @@ strange_records_do_no_harm() {
 			# The word is left out on purpose.
 			timeout 20 "$fid" bench --from results $way --plot x.svg > out 2> err ||
 				status=$?
-			[ "$status" -le 1 ]
+			[ "$status" -le 1 ] || {
+				echo "status $status: $document"
+				return 1
+			}
 		done
 	done
 }
@@ -438,7 +443,7 @@ left() {
 		pid=${link#/proc/}
 		pid=${pid%/cwd}
 		case $(cat "/proc/$pid/comm" 2> /dev/null) in
-		fid | cat | dd) echo "process $pid" ;;
+		fid | cat | dd | sleep) echo "process $pid" ;;
 		esac
 	done
 	ls -d fid-bench-* "/dev/shm/fid-bench-$1".* 2> /dev/null
@@ -473,6 +478,29 @@ signals_end_it_without_leaving_anything() {
 	[ -z "$(left none)" ]
 }
 run signals_end_it_without_leaving_anything
+
+a_command_that_hangs_is_ended_with_it() {
+	mkdir bare
+	printf '#!/bin/sh\n[ "$1" = --version ] || exec sleep 50\n' > bare/pv
+	chmod +x bare/pv
+	PATH=$PWD/bare:$PATH "$fid" bench --peers --dir . pipe-pipe > out &
+	pid=$!
+	hangs() {
+		for link in /proc/[0-9]*/cwd; do
+			[ "$(readlink "$link")" = "$PWD" ] || continue
+			[ "$(cat "${link%cwd}comm")" != sleep ] || return 0
+		done
+		return 1
+	}
+	until_true hangs
+	kill "$pid"
+	gone() {
+		! kill -0 "$pid"
+	}
+	until_true gone
+	[ -z "$(left "$pid")" ]
+}
+run a_command_that_hangs_is_ended_with_it
 
 processes_do_not_outlive_it() {
 	"$fid" bench --seconds 9 --dir . file-memory > out &
@@ -552,7 +580,9 @@ progress_is_on_terminals_only_and_is_taken_away() {
 text = open("err", "rb").read()
 assert text.endswith(b"\r"), text
 assert not text.split(b"\r")[-2].strip(), text
-assert max(map(len, text.split(b"\r"))) < 60, text'
+assert max(map(len, text.split(b"\r"))) < 60, text
+# Each line is gone before a table comes.
+assert sum(1 for part in text.split(b"\r") if part and not part.strip()) == 2, text'
 	measures start
 	silent
 }
