@@ -407,9 +407,11 @@ static void put_lines(FILE *to, const struct chart *chart)
 	fprintf(to, "set logscale y 10\nset yrange [%.6g:%.6g]\n", least, most);
 	put_y_tics(to, least, most);
 	put_x_tics(to, chart);
-	fputs("set ylabel ", to);
+	/* A title of the axis would move with the width of its numbers, out of the picture. */
+	fputs("set label ", to);
 	put_text(to, chart->y_title, sizeof(chart->y_title));
-	fputs(" offset 0.8,0 noenhanced\nset grid ytics linecolor rgb '#dddddd' linewidth 1\n",
+	fputs(" at screen 0.022, graph 0.5 center rotate by 90 noenhanced\n"
+	      "set grid ytics linecolor rgb '#dddddd' linewidth 1\n",
 	      to);
 	put_names(to, chart, least, most);
 	fputs("plot ", to);
