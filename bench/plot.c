@@ -402,7 +402,7 @@ static void put_lines(FILE *to, const struct chart *chart)
 				line->y[j].low, line->y[j].high);
 		fputs("END\n", to);
 	}
-	fprintf(to, "set lmargin at screen %.4f\nset rmargin at screen %.4f\n", 84.0 / WIDTH,
+	fprintf(to, "set lmargin at screen %.4f\nset rmargin at screen %.4f\n", 94.0 / WIDTH,
 		1 - (34 + LETTER * (double)longest) / WIDTH);
 	fprintf(to, "set logscale y 10\nset yrange [%.6g:%.6g]\n", least, most);
 	put_y_tics(to, least, most);
