@@ -2,7 +2,7 @@
 /*
  * What fid_splice(), fid_tee() and fid_vmsplice() add to the bare calls.
  */
-#include "bench.h"
+#include "scenario.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { BATCH = 16, BATCHES = 8, PAGE = 4096 };
+enum { BATCH = 16, BATCHES = 8, PAGE = 4096, SAMPLES_WISHED = 2000 };
 
 /* What the calls work on. A batch of 16 calls of 64 KiB fills a pipe of 1 MiB. */
 static struct {
@@ -140,44 +140,44 @@ static double time_calls(const struct kind *kind, size_t way, size_t bytes)
 	return spent_s * 1e9 / (BATCHES * BATCH);
 }
 
-static void print_way(const char *name, const struct summary *more, const struct summary *ratio)
+static void add_way(const char *name, const double *ns, const double *bare, size_t samples)
 {
-	printf("  %6.1f %6.1f-%-6.1f %6.3f", more->median, more->low, more->high,
-	       ratio->median);
+	static double more[SAMPLES_MAX], ratio[SAMPLES_MAX];
+	struct summary mores, ratios;
+
+	for (size_t i = 0; i < samples; i++) {
+		more[i] = ns[i] - bare[i];
+		ratio[i] = ns[i] / bare[i];
+	}
+	mores = summarise(more, samples);
+	ratios = summarise(ratio, samples);
 	json_open(name, '{');
-	json_summary("more_ns", more);
-	json_summary("ratio", ratio);
+	json_summary("more_ns", &mores);
+	json_summary("ratio", &ratios);
 	json_close('}');
 }
 
-static void compare(const struct kind *kind, size_t bytes)
+static void compare(const struct kind *kind, size_t bytes, double seconds)
 {
-	static double ns[WAYS][SAMPLES_MAX], more[SAMPLES_MAX], ratio[SAMPLES_MAX];
-	static const char *const names[WAYS] = {"bare", "fid", "fid_nosignal"};
-	size_t samples = bench.quick ? 300 : 2000;
+	static double ns[WAYS][SAMPLES_MAX];
+	double until_s = seconds_now() + seconds;
+	size_t samples = 0;
 	struct summary bare;
 
-	for (size_t i = 0; i < samples; i++)
-		for (size_t way = 0; way < WAYS; way++)
-			ns[(i + way) % WAYS][i] = time_calls(kind, (i + way) % WAYS, bytes);
+	for (; clock_allows(samples, SAMPLES_WISHED, until_s); samples++)
+		for (size_t turn = 0; turn < WAYS; turn++) {
+			size_t way = (samples + turn) % WAYS;
+
+			ns[way][samples] = time_calls(kind, way, bytes);
+		}
 	bare = summarise(ns[BARE], samples);
-	printf("  %-26s %2zu KiB  %7.1f", kind->title, bytes / KIB, bare.median);
 	json_open(NULL, '{');
 	json_text("title", kind->title);
 	json_number("bytes", (double)bytes);
+	json_number("samples", (double)samples);
 	json_summary("bare_ns", &bare);
-	for (size_t way = FID; way < WAYS; way++) {
-		struct summary mores, ratios;
-
-		for (size_t i = 0; i < samples; i++) {
-			more[i] = ns[way][i] - ns[BARE][i];
-			ratio[i] = ns[way][i] / ns[BARE][i];
-		}
-		mores = summarise(more, samples);
-		ratios = summarise(ratio, samples);
-		print_way(names[way], &mores, &ratios);
-	}
-	table_note("%s", "");
+	add_way("fid", ns[FID], ns[BARE], samples);
+	add_way("fid_nosignal", ns[QUIET], ns[BARE], samples);
 	json_close('}');
 }
 
@@ -211,17 +211,16 @@ static void close_ends(void)
 	munmap(ends.memory, 64 * KIB);
 }
 
-void calls_run(void)
+void calls_run(const struct scenario *scenario)
 {
+	size_t count = sizeof(kinds) / sizeof(kinds[0]);
+	double share_s = bench.seconds / (double)(2 * count);
+
 	make_ends();
-	table_note("\ncalls: nanoseconds for one call, and how many more libfid takes, with "
-		   "their ratio");
-	table_note("  %-26s %6s  %7s  %-27s  %s", "", "", "bare", "libfid",
-		   "with FID_NOSIGNAL");
 	json_open("calls", '[');
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		compare(&kinds[i], PAGE);
-		compare(&kinds[i], 64 * KIB);
+	for (size_t i = 0; i < count; i++) {
+		compare(&kinds[i], PAGE, share_s);
+		compare(&kinds[i], 64 * KIB, share_s);
 	}
 	json_close(']');
 	close_ends();

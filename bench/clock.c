@@ -20,3 +20,8 @@ double seconds_of_cpu(void)
 {
 	return seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 }
+
+bool clock_allows(size_t count, size_t most, double until_s)
+{
+	return count < most && (count < SAMPLES_MIN || seconds_now() < until_s);
+}

@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 #include "contest.h"
 
+#include <stdio.h>
 #include <string.h>
+
+/* With so many rounds the volume is chosen; more follow while there is time. */
+enum { ROUNDS_WISHED = 9 };
 
 struct summary cost_ratio(const struct result *result, const struct result *mark)
 {
 	double ratio[ROUNDS_MAX];
 
-	for (unsigned round = 0; round < bench.rounds; round++)
+	for (unsigned round = 0; round < result->rounds; round++)
 		ratio[round] = result->cpu[round] / mark->cpu[round];
-	return summarise(ratio, bench.rounds);
+	return summarise(ratio, result->rounds);
 }
 
 struct summary speed_ratio(const struct result *result, const struct result *mark)
 {
 	double ratio[ROUNDS_MAX];
 
-	for (unsigned round = 0; round < bench.rounds; round++)
+	for (unsigned round = 0; round < result->rounds; round++)
 		ratio[round] = result->speed[round] / mark->speed[round];
-	return summarise(ratio, bench.rounds);
+	return summarise(ratio, result->rounds);
 }
 
 bool is_sound(const struct result *result)
@@ -51,32 +55,98 @@ static void keep(const struct sample *sample, unsigned round, struct result *res
 	result->speed[round] = (double)sample->bytes / sample->wall_s / (double)(1 << 30);
 }
 
-static void run_rounds(const struct contest *contest, struct result *results)
+/*
+ * One sample that does not count: the first one makes files, and later ones find memory as the
+ * rest will find it. Returns how long it took.
+ */
+static double warm_up(const struct contest *contest)
 {
+	double begin = seconds_now();
 	struct sample sample;
-	size_t order[ENTRANTS_MAX] = {0};
-	uint64_t state = 1;
 
-	/* One run that does not count, so that the first round finds memory as the others do.
-	 */
 	contest->take(contest->job, 0, &sample);
-	for (unsigned round = 0; round < bench.rounds; round++) {
-		shuffle(order, contest->count, &state);
-		for (size_t i = 0; i < contest->count; i++) {
-			struct result *result = &results[order[i]];
+	return seconds_now() - begin;
+}
 
-			result->takes_part = contest->take(contest->job, order[i], &sample);
-			if (result->takes_part)
-				keep(&sample, round, result);
-		}
+/* Everybody once, which does not count either. */
+static double rehearse(const struct contest *contest, struct result *results)
+{
+	double begin = seconds_now();
+	struct sample sample;
+
+	for (size_t i = 0; i < contest->count; i++)
+		results[i].takes_part = contest->take(contest->job, i, &sample);
+	return seconds_now() - begin;
+}
+
+/*
+ * The largest volume whose rounds fit into the time. Two small ones are tried, since what a
+ * sample costs by itself would hide what its bytes cost. Returns when the time is over.
+ */
+static double choose_volume(const struct contest *contest, struct result *results)
+{
+	double trial = (double)bench.volume_max / 32, left_s, small_s, large_s, byte_s, fixed_s;
+	unsigned rounds = bench.rounds ? bench.rounds : ROUNDS_WISHED;
+
+	left_s = bench.seconds / (contest->shares ? contest->shares : 1);
+	trial = trial > (double)VOLUME_MIN ? trial : (double)VOLUME_MIN;
+	bench.volume = (size_t)trial;
+	warm_up(contest);
+	small_s = rehearse(contest, results);
+	bench.volume *= 4;
+	left_s -= warm_up(contest);
+	large_s = rehearse(contest, results);
+	left_s -= small_s + large_s;
+	byte_s = (large_s - small_s) / (3 * trial);
+	/* Noise must not make bytes seem to cost nothing. */
+	if (byte_s < large_s / (16 * trial))
+		byte_s = large_s / (16 * trial);
+	fixed_s = small_s > byte_s * trial ? small_s - byte_s * trial : 0;
+	bench.volume = bench.volume_max;
+	while (bench.volume > VOLUME_MIN &&
+	       rounds * (fixed_s + byte_s * (double)bench.volume) > left_s)
+		bench.volume /= 2;
+	warm_up(contest);
+	return seconds_now() + left_s;
+}
+
+static void run_round(const struct contest *contest, unsigned round, uint64_t *state,
+		      struct result *results)
+{
+	size_t order[ENTRANTS_MAX] = {0};
+	struct sample sample;
+
+	shuffle(order, contest->count, state);
+	for (size_t i = 0; i < contest->count; i++) {
+		struct result *result = &results[order[i]];
+
+		if (!result->takes_part || !contest->take(contest->job, order[i], &sample))
+			continue;
+		keep(&sample, round, result);
+		result->rounds = round + 1;
 	}
 }
 
-static void print_result(int width, const char *name, const struct result *result,
-			 const struct result *mark)
+/* Returns how many rounds were made. */
+static unsigned run_rounds(const struct contest *contest, struct result *results)
 {
-	struct summary cpu = summarise(result->cpu, bench.rounds);
-	struct summary speed = summarise(result->speed, bench.rounds);
+	unsigned most = bench.rounds ? bench.rounds : ROUNDS_MAX, round = 0;
+	uint64_t state = 1;
+	double until_s = 0;
+
+	if (bench.seconds > 0)
+		until_s = choose_volume(contest, results);
+	else
+		rehearse(contest, results);
+	while (round < most && (round < ROUNDS_MIN || bench.rounds || seconds_now() < until_s))
+		run_round(contest, round++, &state, results);
+	return round;
+}
+
+static void add_result(const char *name, const struct result *result, const struct result *mark)
+{
+	struct summary cpu = summarise(result->cpu, result->rounds);
+	struct summary speed = summarise(result->speed, result->rounds);
 	struct summary cost = cost_ratio(result, mark);
 	struct summary faster = speed_ratio(result, mark);
 
@@ -84,25 +154,18 @@ static void print_result(int width, const char *name, const struct result *resul
 	json_text("name", name);
 	if (result->failure[0]) {
 		json_text("failure", result->failure);
-		table_note("  %-*s  %s", width, name, result->failure);
 	} else {
 		json_summary("cpu_s_per_gb", &cpu);
 		json_summary("gib_per_s", &speed);
 		json_summary("ratio", &cost);
 		json_summary("speed_ratio", &faster);
 		json_text("verdict", verdict(&cost));
-		printf("  %-*s  %6.4f %6.4f-%-6.4f ", width, name, cpu.median, cpu.low,
-		       cpu.high);
-		printf(" %5.2f %5.2f-%-5.2f ", cost.median, cost.low, cost.high);
-		printf(" %6.2f %5.1f-%-5.1f ", speed.median, speed.low, speed.high);
-		table_note(" %5.2f %5.2f-%-5.2f  %s", faster.median, faster.low, faster.high,
-			   result == mark ? "the mark" : verdict(&cost));
 	}
 	json_close('}');
 }
 
-static void print_versus(const struct contest *contest, const struct versus *versus,
-			 const struct result *results)
+static void add_versus(const struct contest *contest, const struct versus *versus,
+		       const struct result *results)
 {
 	const struct result *result = &results[versus->entrant];
 	const struct result *mark = &results[versus->mark];
@@ -112,9 +175,6 @@ static void print_versus(const struct contest *contest, const struct versus *ver
 		return;
 	cost = cost_ratio(result, mark);
 	speed = speed_ratio(result, mark);
-	table_note("  %s to %s: cost %.2f %.2f-%.2f, speed %.2f %.2f-%.2f",
-		   contest->names[versus->entrant], contest->names[versus->mark], cost.median,
-		   cost.low, cost.high, speed.median, speed.low, speed.high);
 	json_open(NULL, '{');
 	json_text("name", contest->names[versus->entrant]);
 	json_text("to", contest->names[versus->mark]);
@@ -123,52 +183,31 @@ static void print_versus(const struct contest *contest, const struct versus *ver
 	json_close('}');
 }
 
-/* Before the first table. */
-static void explain(void)
+const struct json *contest_run(const struct contest *contest, struct result *results)
 {
-	static bool done;
-
-	if (done)
-		return;
-	done = true;
-	table_note(
-		"\nCost of the mover alone. s/GB is user and system seconds a gigabyte (1e9 "
-		"bytes)."
-		"\nBehind it and behind GiB/s stand their ratios to those of the mark in the "
-		"same round."
-		"\nBeside each median of %u rounds is the interval that holds the true one "
-		"with 95 %%;"
-		"\na tie of costs cannot be told from noise.",
-		bench.rounds);
-}
-
-void contest_run(const struct contest *contest, struct result *results)
-{
-	int width = 10;
+	const struct json *json;
+	unsigned rounds;
 
 	memset(results, 0, contest->count * sizeof(*results));
-	fprintf(stderr, "%s ...\n", contest->name);
-	explain();
-	run_rounds(contest, results);
-	for (size_t i = 0; i < contest->count; i++)
-		if (results[i].takes_part && (int)strlen(contest->names[i]) > width)
-			width = (int)strlen(contest->names[i]);
-	json_open(NULL, '{');
+	rounds = run_rounds(contest, results);
+	json = json_open(NULL, '{');
 	json_text("name", contest->name);
+	json_text("scenario", contest->scenario ? contest->scenario : contest->name);
+	if (contest->at)
+		json_number("at", (double)contest->at);
 	json_text("title", contest->title);
 	json_text("mark", contest->mark);
+	json_number("rounds", rounds);
+	json_number("volume_bytes", (double)bench.volume);
 	json_open("entrants", '[');
-	table_note("\n%s: %s\n%s: %s", contest->name, contest->title, contest->names[0],
-		   contest->mark);
-	table_note("  %-*s  %6s %13s  %5s %11s  %6s %11s  %5s", width, "", "s/GB", "", "ratio",
-		   "", "GiB/s", "", "ratio");
 	for (size_t i = 0; i < contest->count; i++)
 		if (results[i].takes_part)
-			print_result(width, contest->names[i], &results[i], &results[0]);
+			add_result(contest->names[i], &results[i], &results[0]);
 	json_close(']');
 	json_open("versus", '[');
 	for (size_t i = 0; i < ENTRANTS_MAX && contest->versus[i].entrant; i++)
-		print_versus(contest, &contest->versus[i], results);
+		add_versus(contest, &contest->versus[i], results);
 	json_close(']');
 	json_close('}');
+	return json;
 }

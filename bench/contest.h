@@ -7,7 +7,7 @@
 
 #include "bench.h"
 
-enum { ENTRANTS_MAX = 9 };
+enum { ENTRANTS_MAX = 10 };
 
 /* What one entrant did in one round. */
 struct sample {
@@ -20,6 +20,7 @@ struct sample {
 /* What is known about one entrant after all rounds. */
 struct result {
 	bool takes_part;
+	unsigned rounds; /* that count */
 	char failure[sizeof(((struct sample *)0)->failure)];
 	double cpu[ROUNDS_MAX];   /* cpu-seconds a gigabyte (1e9 bytes) */
 	double speed[ROUNDS_MAX]; /* GiB/s */
@@ -34,7 +35,10 @@ struct versus {
 struct contest {
 	const char *name;
 	const char *title;
-	const char *mark; /* what the first entrant does, whom all are measured against */
+	const char *scenario; /* that it belongs to; NULL: its name */
+	size_t at;            /* its place in a sweep; 0: it is not in one */
+	unsigned shares;      /* how many contests share the time of the scenario; 0: one */
+	const char *mark;     /* what the first entrant does, whom all are measured against */
 	size_t count;
 	const char *names[ENTRANTS_MAX];
 	/* Runs one entrant once. False: it cannot do this job. */
@@ -43,8 +47,11 @@ struct contest {
 	struct versus versus[ENTRANTS_MAX]; /* ends with the first that has entrant 0 */
 };
 
-/* Prints the table, too. results has room for each entrant. */
-void contest_run(const struct contest *contest, struct result *results);
+/*
+ * Adds it to the list that is open in the document, and returns it there. results has room for
+ * each entrant.
+ */
+const struct json *contest_run(const struct contest *contest, struct result *results);
 bool is_sound(const struct result *result);
 /* Of the cost of one entrant, or its speed, to that of another, round by round. */
 struct summary cost_ratio(const struct result *result, const struct result *mark);

@@ -75,6 +75,14 @@ static bool socat(const struct pair *pair, unsigned times, const char *source, c
 	return true;
 }
 
+static bool mbuffer(const struct pair *pair, unsigned times, const char *source,
+		    const char *sink, const char **argv)
+{
+	memcpy(argv, (const char *[]){"mbuffer", "-q", "-s", "128k", "-m", "8M", NULL},
+	       7 * sizeof(*argv));
+	return true;
+}
+
 const struct entrant entrants[ENTRANTS_MAX] = {
 	{.name = "hand loop", .kind = ENTRANT_HAND, .splices = true},
 	{.name = "fid_copy", .kind = ENTRANT_LIBRARY, .splices = true},
@@ -89,4 +97,5 @@ const struct entrant entrants[ENTRANTS_MAX] = {
 	{.name = "cp", .kind = ENTRANT_PEER, .names_files = true, .command = cp},
 	{.name = "dd", .kind = ENTRANT_PEER, .command = dd},
 	{.name = "socat", .kind = ENTRANT_PEER, .command = socat},
+	{.name = "mbuffer", .kind = ENTRANT_PEER, .command = mbuffer},
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One pipe into four, each of 1 MiB and with a reader of its own.
+ * One pipe into several, each of 1 MiB and with a reader of its own.
  */
 #include "produce.h"
+#include "scenario.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,10 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SINKS = 4, COPY_BYTES = 128 << 10 };
+enum { SINKS_MAX = CONSUMERS_MAX, SINKS_USUAL = 4, COPY_BYTES = 128 << 10 };
+
+/* How many sinks there are now. */
+static int sinks_count;
 
 /* Where a mover has its sinks: one is its standard output, as that of tee(1) is. */
-static const int sinks[SINKS] = {1, 3, 4, 5};
+static const int sinks[SINKS_MAX] = {1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17};
 
 static int by_reading(void)
 {
@@ -22,7 +26,7 @@ static int by_reading(void)
 	ssize_t got;
 
 	while ((got = read(0, buffer, sizeof(buffer))) > 0) {
-		for (int i = 0; i < SINKS; i++) {
+		for (int i = 0; i < sinks_count; i++) {
 			for (ssize_t put = 0, once; put < got; put += once) {
 				once = write(sinks[i], buffer + put, (size_t)(got - put));
 				if (once < 0)
@@ -35,7 +39,7 @@ static int by_reading(void)
 
 /* How far each sink of the loop is, and how far the source. */
 struct tees {
-	uint64_t given[SINKS];
+	uint64_t given[SINKS_MAX];
 	uint64_t taken;
 	int null;
 };
@@ -44,7 +48,7 @@ static uint64_t least_given(const struct tees *tees)
 {
 	uint64_t least = tees->given[0];
 
-	for (int i = 1; i < SINKS; i++)
+	for (int i = 1; i < sinks_count; i++)
 		least = tees->given[i] < least ? tees->given[i] : least;
 	return least;
 }
@@ -53,7 +57,7 @@ static uint64_t most_given(const struct tees *tees)
 {
 	uint64_t most = tees->given[0];
 
-	for (int i = 1; i < SINKS; i++)
+	for (int i = 1; i < sinks_count; i++)
 		most = tees->given[i] > most ? tees->given[i] : most;
 	return most;
 }
@@ -77,12 +81,12 @@ static int take_away(struct tees *tees)
  */
 static void wait_for_room(const struct tees *tees)
 {
-	struct pollfd fds[SINKS];
+	struct pollfd fds[SINKS_MAX];
 	unsigned count = 0;
 
 	if (most_given(tees) == tees->taken)
 		poll(&(struct pollfd){0, POLLIN, 0}, 1, -1);
-	for (int i = 0; i < SINKS; i++)
+	for (int i = 0; i < sinks_count; i++)
 		if (tees->given[i] == tees->taken)
 			fds[count++] = (struct pollfd){sinks[i], POLLOUT, 0};
 	poll(fds, count, -1);
@@ -102,7 +106,7 @@ static int by_tee(void)
 
 		if (error < 0)
 			return error;
-		for (int i = 0; i < SINKS; i++) {
+		for (int i = 0; i < sinks_count; i++) {
 			uint64_t ahead = most_given(&tees) - tees.taken;
 			ssize_t given;
 
@@ -128,7 +132,7 @@ static int by_fan(void)
 	struct fid_fan *fan;
 	int error = fid_fan_new(&fan, 0, &options);
 
-	for (int i = 0; i < SINKS && error >= 0; i++)
+	for (int i = 0; i < sinks_count && error >= 0; i++)
 		error = fid_fan_add(fan, sinks[i], &sink);
 	if (error < 0)
 		return error;
@@ -137,15 +141,31 @@ static int by_fan(void)
 	return error;
 }
 
+/* Becomes tee(1) or what does its work, with a name for each sink but standard output. */
+static int become_tee(const char **argv, size_t words)
+{
+	static char names[SINKS_MAX][16];
+
+	for (int i = 1; i < sinks_count; i++) {
+		snprintf(names[i], sizeof(names[i]), "/dev/fd/%d", sinks[i]);
+		argv[words++] = names[i];
+	}
+	argv[words] = NULL;
+	stage_become(argv);
+}
+
 static int by_command(void)
 {
-	stage_become((const char *[]){"tee", "/dev/fd/3", "/dev/fd/4", "/dev/fd/5", NULL});
+	const char *argv[SINKS_MAX + 2] = {"tee"};
+
+	return become_tee(argv, 1);
 }
 
 static int by_fid_command(void)
 {
-	stage_become((const char *[]){bench.fid, "tee", "/dev/fd/3", "/dev/fd/4", "/dev/fd/5",
-				      NULL});
+	const char *argv[SINKS_MAX + 3] = {bench.fid, "tee"};
+
+	return become_tee(argv, 2);
 }
 
 enum { READ, TEE, FAN, FID, COMMAND, ENTRANTS };
@@ -200,46 +220,50 @@ static bool take(const void *job, size_t entrant, struct sample *ret_sample)
 {
 	struct fanning fanning = *(const struct fanning *)job;
 	bool is_command = movers[entrant].is_command;
-	int mine[1 + SINKS], theirs[1 + SINKS];
+	int mine[1 + SINKS_MAX], theirs[1 + SINKS_MAX];
 	pid_t mover;
 	double begin;
 	int status;
 
+	if (entrant == COMMAND && !bench.peers)
+		return false;
 	fanning.entrant = entrant;
+	fanning.volume = bench.volume / 8;
 	if (movers[entrant].tees && fanning.reader == READER_SPLICES)
 		fanning.volume *= 8;
 	stage_begin();
 	stage_pipe(MIB, &mine[0], &theirs[0]);
-	for (unsigned i = 0; i < SINKS; i++) {
+	for (int i = 0; i < sinks_count; i++) {
 		stage_pipe(MIB, &theirs[1 + i], &mine[1 + i]);
-		fanning.consumer = i;
+		fanning.consumer = (unsigned)i;
 		stage_child((int[]){theirs[1 + i], -1}, 2, consume, &fanning);
 	}
 	begin = seconds_now();
 	stage_child((int[]){-1, theirs[0]}, 2, feed, &fanning);
-	mover = stage_child(mine, 1 + SINKS, move, &fanning);
-	stage_close(mine, 1 + SINKS);
-	stage_close(theirs, 1 + SINKS);
+	mover = stage_child(mine, 1 + (size_t)sinks_count, move, &fanning);
+	stage_close(mine, 1 + (size_t)sinks_count);
+	stage_close(theirs, 1 + (size_t)sinks_count);
 	status = stage_wait(mover, is_command, begin, ret_sample);
 	ret_sample->bytes = account->consumed[0];
-	for (unsigned i = 1; i < SINKS; i++)
+	for (int i = 1; i < sinks_count; i++)
 		if (account->consumed[i] < ret_sample->bytes)
 			ret_sample->bytes = account->consumed[i];
 	stage_judge(status, is_command, fanning.volume, ret_sample);
 	return true;
 }
 
-static void run_contest(enum reader reader, const char *name, const char *title)
+static void run_contest(const struct scenario *scenario, enum reader reader)
 {
 	static struct result results[ENTRANTS];
-	const struct fanning job = {
-		.reader = reader,
-		.volume = (bench.quick ? 64 : 128) * MIB,
-	};
+	char name[64], title[96];
+	const struct fanning job = {.reader = reader};
 	const struct contest contest = {
 		.name = name,
 		.title = title,
-		.mark = "read and 4 writes, 128 KiB a call",
+		.scenario = scenario->name,
+		.at = (size_t)sinks_count,
+		.shares = 5,
+		.mark = "read, and a write for each sink, 128 KiB a call",
 		.count = ENTRANTS,
 		.names = {[READ] = "read/writes",
 			  [TEE] = "tee loop",
@@ -250,17 +274,31 @@ static void run_contest(enum reader reader, const char *name, const char *title)
 		.job = &job,
 		.versus = {{FAN, TEE}, {FID, COMMAND}},
 	};
+	const char *plural = sinks_count == 1 ? "" : "s";
 
-	if (is_chosen(name))
-		contest_run(&contest, results);
+	/* The usual number has the name of the scenario alone. */
+	snprintf(name, sizeof(name), "%s-%d", scenario->name, sinks_count);
+	if (sinks_count == SINKS_USUAL)
+		snprintf(name, sizeof(name), "%s", scenario->name);
+	snprintf(title, sizeof(title), "pipe -> %d pipe%s of 1 MiB, readers %s", sinks_count,
+		 plural, reader == READER_READS ? "read 256 KiB" : "splice");
+	contest_run(&contest, results);
 }
 
-void fan_run(void)
+static void run_all(const struct scenario *scenario, enum reader reader)
 {
-	table_note("\nFan-out. s/GB and GiB/s are of the source, which holds references to "
-		   "memory.");
 	json_open("fan", '[');
-	run_contest(READER_READS, "fan-read", "pipe -> 4 pipes of 1 MiB, readers read 256 KiB");
-	run_contest(READER_SPLICES, "fan-splice", "pipe -> 4 pipes of 1 MiB, readers splice");
+	for (sinks_count = 1; sinks_count <= SINKS_MAX; sinks_count *= 2)
+		run_contest(scenario, reader);
 	json_close(']');
+}
+
+void fan_read_run(const struct scenario *scenario)
+{
+	run_all(scenario, READER_READS);
+}
+
+void fan_splice_run(const struct scenario *scenario)
+{
+	run_all(scenario, READER_SPLICES);
 }

@@ -13,7 +13,8 @@
 
 static int read_and_write(size_t bytes)
 {
-	char *buffer = aligned_alloc(4 * KIB, bytes);
+	/* It has to be a multiple of the alignment. */
+	char *buffer = aligned_alloc(4 * KIB, (bytes + 4 * KIB - 1) & -(4 * KIB));
 	ssize_t got;
 
 	if (!buffer)

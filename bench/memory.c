@@ -3,6 +3,7 @@
  * Data that the producer makes anew, into a pipe of 1 MiB.
  */
 #include "produce.h"
+#include "scenario.h"
 
 #include <errno.h>
 #include <fid.h>
@@ -139,11 +140,12 @@ static bool take(const void *job, size_t entrant, struct sample *ret_sample)
 	struct production production = *(const struct production *)job;
 
 	production.run = producers[entrant];
+	production.volume = bench.volume / 4;
 	produce_sample(&production, ret_sample);
 	return true;
 }
 
-static void run_contest(enum reader reader, size_t block)
+static void run_contest(const struct scenario *scenario, enum reader reader, size_t block)
 {
 	static struct result results[ENTRANTS];
 	char name[64], title[96];
@@ -151,12 +153,14 @@ static void run_contest(enum reader reader, size_t block)
 		.reader = reader,
 		.read_bytes = reader == READER_READS ? READ_BYTES : MIB,
 		.block = block,
-		.volume = (bench.quick ? 128 : 256) * MIB,
 		.is_numbered = true,
 	};
 	const struct contest contest = {
 		.name = name,
 		.title = title,
+		.scenario = scenario->name,
+		.at = block,
+		.shares = 4,
 		.mark = "each block is filled and written",
 		.count = ENTRANTS,
 		.names = {[WRITE] = "write()",
@@ -168,57 +172,53 @@ static void run_contest(enum reader reader, size_t block)
 		.job = &job,
 		.versus = {{FRESH, BY_HAND}},
 	};
-	const char *verb = reader == READER_READS ? "read" : "splice";
 
-	snprintf(name, sizeof(name), "memory-%s-%zuk", verb, block / KIB);
+	snprintf(name, sizeof(name), "%s-%zuk", scenario->name, block / KIB);
 	snprintf(title, sizeof(title), "new data in blocks of %zu KiB -> pipe, reader %ss",
-		 block / KIB, verb);
-	if (is_chosen(name))
-		contest_run(&contest, results);
+		 block / KIB, reader == READER_READS ? "read" : "splice");
+	contest_run(&contest, results);
 }
 
 /* What making the data costs in each of the entrants, as long as it stays in the cache. */
-static void print_fill(void)
+static void add_fill(void)
 {
 	static _Alignas(4096) char buffer[64 * KIB];
-	double cost[ROUNDS_MAX];
+	double cost[ROUNDS_MIN];
+	size_t volume = bench.volume_max / 4;
 	struct summary fill;
 	uint64_t number = 0;
 
-	for (unsigned round = 0; round < bench.rounds; round++) {
+	if (json_get(json_root(), "fill_s_per_gb"))
+		return;
+	for (unsigned round = 0; round < ROUNDS_MIN; round++) {
 		double before = seconds_of_cpu();
 
-		for (size_t done = 0; done < 256 * MIB; done += sizeof(buffer)) {
+		for (size_t done = 0; done < volume; done += sizeof(buffer)) {
 			fill_block(buffer, sizeof(buffer), number++);
 			/* Nobody may think that the stores are not needed. */
 			__asm__ volatile("" : : "r"(buffer) : "memory");
 		}
-		cost[round] = (seconds_of_cpu() - before) / ((double)(256 * MIB) / 1e9);
+		cost[round] = (seconds_of_cpu() - before) / ((double)volume / 1e9);
 	}
-	fill = summarise(cost, bench.rounds);
-	table_note(
-		"\nMemory into a pipe of 1 MiB. The producer stores a new number to each "
-		"word of a"
-		"\nblock and sends the block; the stores alone, into 64 KiB that stay in "
-		"the cache,"
-		"\ncost %.4f s/GB. A reader that reads takes %d KiB at once and checks a "
-		"word of each"
-		"\npage; one that splices takes 1 MiB to /dev/null. fid lend is a ring of "
-		"2 MiB that is"
-		"\nwritten again and again, which is UNSAFE behind a second pipe. Where there "
-		"are two CPUs"
-		"\nthe producer has one and the reader the other.",
-		fill.median, READ_BYTES / (int)KIB);
+	fill = summarise(cost, ROUNDS_MIN);
 	json_summary("fill_s_per_gb", &fill);
 }
 
-void memory_run(void)
+static void run_all(const struct scenario *scenario, enum reader reader)
 {
-	print_fill();
+	add_fill();
 	json_open("memory", '[');
-	for (size_t block = 4 * KIB; block <= 256 * KIB; block *= 4) {
-		run_contest(READER_READS, block);
-		run_contest(READER_SPLICES, block);
-	}
+	for (size_t block = 4 * KIB; block <= 256 * KIB; block *= 4)
+		run_contest(scenario, reader, block);
 	json_close(']');
+}
+
+void memory_read_run(const struct scenario *scenario)
+{
+	run_all(scenario, READER_READS);
+}
+
+void memory_splice_run(const struct scenario *scenario)
+{
+	run_all(scenario, READER_SPLICES);
 }

@@ -4,9 +4,15 @@
  */
 #include "pair.h"
 
+/* What matters about a pair. A median of 0: it could not be measured. */
+struct conclusion {
+	struct summary library; /* fid_copy() to the hand loop */
+	struct summary command; /* the command to the cheapest of its peers */
+	const char *peer;
+};
+
 /* The library to the hand loop, and the command to the cheapest other command. */
-static void conclude(const struct pair *pair, const struct result *results,
-		     struct conclusion *ret_conclusion)
+static void conclude(const struct result *results, struct conclusion *ret_conclusion)
 {
 	const struct result *library = NULL, *hand = NULL, *fid = NULL, *peer = NULL;
 	const char *peer_name = "";
@@ -24,13 +30,13 @@ static void conclude(const struct pair *pair, const struct result *results,
 		else if (entrant->kind == ENTRANT_FID)
 			fid = result;
 		else if (entrant->kind == ENTRANT_PEER &&
-			 (!peer || summarise(result->cpu, bench.rounds).median <
-					   summarise(peer->cpu, bench.rounds).median)) {
+			 (!peer || summarise(result->cpu, result->rounds).median <
+					   summarise(peer->cpu, peer->rounds).median)) {
 			peer = result;
 			peer_name = entrant->name;
 		}
 	}
-	*ret_conclusion = (struct conclusion){.pair = pair, .peer = peer_name};
+	*ret_conclusion = (struct conclusion){.peer = peer_name};
 	if (hand && library)
 		ret_conclusion->library = cost_ratio(library, hand);
 	if (fid && peer)
@@ -42,7 +48,16 @@ static bool take(const void *job, size_t entrant, struct sample *ret_sample)
 	return sample_take(job, &entrants[entrant], ret_sample);
 }
 
-void pair_run(const struct pair *pair, struct conclusion *ret_conclusion)
+static void add_comparison(const char *name, const struct summary *ratio, const char *to)
+{
+	json_open(name, '{');
+	json_text("to", to);
+	if (ratio->median != 0)
+		json_summary("ratio", ratio);
+	json_close('}');
+}
+
+void pair_run(const struct pair *pair)
 {
 	static struct result results[ENTRANTS_MAX];
 	struct contest contest = {
@@ -53,39 +68,19 @@ void pair_run(const struct pair *pair, struct conclusion *ret_conclusion)
 		.take = take,
 		.job = pair,
 	};
+	struct conclusion conclusion;
 
 	for (size_t at = 0; at < ENTRANTS_MAX; at++)
 		contest.names[at] = entrants[at].name;
+	json_open("pairs", '[');
 	contest_run(&contest, results);
-	conclude(pair, results, ret_conclusion);
-}
-
-static void print_comparison(const char *name, const struct summary *ratio, const char *to)
-{
-	json_open(name, '{');
-	json_text("to", to);
-	if (ratio->median == 0) {
-		printf("  %-26s  %s", "not measured", to);
-	} else {
-		printf("  %5.2f %5.2f-%-5.2f  %-7s  %s", ratio->median, ratio->low, ratio->high,
-		       verdict(ratio), to);
-		json_summary("ratio", ratio);
-	}
-	json_close('}');
-}
-
-void pair_conclusions(const struct conclusion *conclusions, size_t count)
-{
-	table_note("\nIn short: fid_copy to the hand loop, and fid to its cheapest peer.");
+	json_close(']');
+	conclude(results, &conclusion);
 	json_open("conclusions", '[');
-	for (size_t i = 0; i < count; i++) {
-		json_open(NULL, '{');
-		json_text("name", conclusions[i].pair->name);
-		printf("  %-16s", conclusions[i].pair->name);
-		print_comparison("library", &conclusions[i].library, "hand loop");
-		print_comparison("command", &conclusions[i].command, conclusions[i].peer);
-		table_note("%s", "");
-		json_close('}');
-	}
+	json_open(NULL, '{');
+	json_text("name", pair->name);
+	add_comparison("library", &conclusion.library, "hand loop");
+	add_comparison("command", &conclusion.command, conclusion.peer);
+	json_close('}');
 	json_close(']');
 }

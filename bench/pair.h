@@ -42,6 +42,7 @@ struct pair {
 	size_t sink_pipe_grown; /* the hand-written loop may grow the sink to this; 0: it may
 				   not */
 	struct loop hand;       /* the hand-written loop that is the mark */
+	size_t copy_bytes;      /* that read/write asks for; 0: what serves it best */
 	const char *hand_title;
 	uint32_t library_flags;  /* for fid_options.flags */
 	unsigned splicing_times; /* entrants that splice move so many times the volume */
@@ -78,16 +79,15 @@ int loop_run(const struct pair *pair, const struct loop *loop);
 bool sample_take(const struct pair *pair, const struct entrant *entrant,
 		 struct sample *ret_sample);
 
-/* pair.c */
-/* What matters about a pair. A median of 0: it could not be measured. */
-struct conclusion {
-	const struct pair *pair;
-	struct summary library; /* fid_copy() to the hand loop */
-	struct summary command; /* the command to the cheapest of its peers */
-	const char *peer;
-};
+/* pair.c: adds it to "pairs", and what matters about it to "conclusions". */
+void pair_run(const struct pair *pair);
 
-void pair_run(const struct pair *pair, struct conclusion *ret_conclusion);
-void pair_conclusions(const struct conclusion *conclusions, size_t count);
+/* sweep.c */
+struct scenario;
+void sweep_pipe_run(const struct scenario *scenario);
+void sweep_chunk_run(const struct scenario *scenario);
+
+/* source.c: the name of a file of so many bytes, which is made when it is not there yet. */
+const char *source_file(size_t bytes);
 
 #endif

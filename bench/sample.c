@@ -8,9 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fid.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +18,7 @@ struct setting {
 	const struct entrant *entrant;
 	uint64_t volume;
 	unsigned times; /* the source file is moved so many times */
+	const char *source_path;
 	char sink_path[4096];
 	int source, sink; /* of the mover */
 	int feed;         /* the producer's end, or -1 */
@@ -52,9 +51,10 @@ static void consume(const void *about)
 static void move_in_process(const void *about)
 {
 	const struct setting *setting = about;
-	static const struct loop read_write = {LOOP_READ_WRITE, 128 * KIB};
-	static const struct loop read_write_stream = {LOOP_READ_WRITE, 256 * KIB};
 	const struct pair *pair = setting->pair;
+	size_t usual = pair->source == END_FILE ? 128 * KIB : 256 * KIB;
+	const struct loop read_write = {LOOP_READ_WRITE,
+					pair->copy_bytes ? pair->copy_bytes : usual};
 	const struct fid_options options = {
 		.size = sizeof(options),
 		.flags = pair->library_flags,
@@ -71,8 +71,7 @@ static void move_in_process(const void *about)
 		else if (setting->entrant->kind == ENTRANT_HAND)
 			moved = loop_run(pair, &pair->hand);
 		else
-			moved = loop_run(pair, pair->source == END_FILE ? &read_write
-									: &read_write_stream);
+			moved = loop_run(pair, &read_write);
 		account->error = moved < 0 ? (int)-moved : 0;
 	}
 	account->cpu_s = seconds_of_cpu() - before;
@@ -85,26 +84,6 @@ static void move_by_command(const void *about)
 	stage_become(setting->argv);
 }
 
-static void make_connection(int *ret_read_end, int *ret_write_end)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	*ret_write_end = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (listener < 0 || *ret_write_end < 0 ||
-	    bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(listener, 1) < 0 ||
-	    getsockname(listener, (struct sockaddr *)&address, &length) < 0 ||
-	    connect(*ret_write_end, (struct sockaddr *)&address, sizeof(address)) < 0)
-		fail("a connection over loopback");
-	*ret_read_end = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	if (*ret_read_end < 0)
-		fail("accept4");
-	close(listener);
-}
-
 static void make_source(struct setting *setting)
 {
 	const struct pair *pair = setting->pair;
@@ -112,11 +91,11 @@ static void make_source(struct setting *setting)
 	if (pair->source == END_PIPE)
 		stage_pipe(pair->source_pipe, &setting->source, &setting->feed);
 	else if (pair->source == END_TCP)
-		make_connection(&setting->source, &setting->feed);
+		stage_connection(&setting->source, &setting->feed);
 	else
-		setting->source = open(bench.source_path, O_RDONLY | O_CLOEXEC);
+		setting->source = open(setting->source_path, O_RDONLY | O_CLOEXEC);
 	if (setting->source < 0)
-		fail(bench.source_path);
+		fail("the source");
 }
 
 static bool is_file(enum end end)
@@ -131,7 +110,7 @@ static void make_sink(struct setting *setting)
 	if (pair->sink == END_PIPE)
 		stage_pipe(pair->sink_pipe, &setting->drain, &setting->sink);
 	else if (pair->sink == END_TCP)
-		make_connection(&setting->drain, &setting->sink);
+		stage_connection(&setting->drain, &setting->sink);
 	else if (is_file(pair->source) && setting->entrant->names_files)
 		return;
 	else
@@ -178,7 +157,13 @@ bool sample_take(const struct pair *pair, const struct entrant *entrant,
 		 struct sample *ret_sample)
 {
 	struct setting setting = {
-		.pair = pair, .entrant = entrant, .sink = -1, .feed = -1, .drain = -1};
+		.pair = pair,
+		.entrant = entrant,
+		.source_path = is_file(pair->source) ? source_file(bench.volume) : "",
+		.sink = -1,
+		.feed = -1,
+		.drain = -1,
+	};
 	unsigned more = entrant->splices ? pair->splicing_times : 1;
 
 	setting.times = pair->source == END_FILE ? more : 1;
@@ -186,7 +171,9 @@ bool sample_take(const struct pair *pair, const struct entrant *entrant,
 	if (is_file(pair->sink))
 		snprintf(setting.sink_path, sizeof(setting.sink_path), "%s/sink",
 			 pair->sink == END_FILE ? bench.dir : bench.memory_dir);
-	if (entrant->command && !entrant->command(pair, setting.times, bench.source_path,
+	if (entrant->kind == ENTRANT_PEER && !bench.peers)
+		return false;
+	if (entrant->command && !entrant->command(pair, setting.times, setting.source_path,
 						  setting.sink_path, setting.argv))
 		return false;
 	make_source(&setting);

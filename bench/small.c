@@ -2,7 +2,7 @@
 /*
  * What fid_copy() adds to a read and a write of a kilobyte or four, where splicing cannot win.
  */
-#include "bench.h"
+#include "scenario.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BLOCK = 64 * 16 }; /* copies between two looks at the clock */
+enum {
+	BLOCK = 64 * 16, /* copies between two looks at the clock */
+	BLOCKS_WISHED = 2000,
+	KINDS = 6,
+};
 
 struct small {
 	const char *title;
@@ -91,10 +95,13 @@ static double time_block(const struct small *small, void (*copy)(const struct sm
 static void compare(const struct small *small)
 {
 	static double hand[SAMPLES_MAX], library[SAMPLES_MAX], ratio[SAMPLES_MAX];
-	size_t blocks = bench.quick ? 200 : 2000;
+	double until_s = seconds_now() + bench.seconds / KINDS;
 	struct summary hand_ns, library_ns, ratios;
+	size_t blocks = 0;
 
-	for (size_t i = 0; i < blocks; i++) {
+	for (; clock_allows(blocks, BLOCKS_WISHED, until_s); blocks++) {
+		size_t i = blocks;
+
 		if (i % 2)
 			hand[i] = time_block(small, by_hand);
 		library[i] = time_block(small, by_library);
@@ -105,12 +112,10 @@ static void compare(const struct small *small)
 	hand_ns = summarise(hand, blocks);
 	library_ns = summarise(library, blocks);
 	ratios = summarise(ratio, blocks);
-	table_note("  %-24s %2zu KiB  %8.0f  %8.0f  %6.2f  %5.2f-%5.2f  %s", small->title,
-		   small->bytes / KIB, hand_ns.median, library_ns.median, ratios.median,
-		   ratios.low, ratios.high, verdict(&ratios));
 	json_open(NULL, '{');
 	json_text("title", small->title);
 	json_number("bytes", (double)small->bytes);
+	json_number("samples", (double)blocks);
 	json_summary("read_write_ns", &hand_ns);
 	json_summary("fid_copy_ns", &library_ns);
 	json_summary("ratio", &ratios);
@@ -131,15 +136,13 @@ static int open_file(const char *dir, const char *name)
 	return fd;
 }
 
-void small_run(void)
+void small_run(const struct scenario *scenario)
 {
 	int in[2], out[2];
 	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
 	if (null < 0 || pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0)
 		fail("small");
-	table_note("\nsmall: nanoseconds of processor time for one copy");
-	table_note("  %-24s %6s  %8s  %8s  %6s", "", "", "rd+wr", "fid_copy", "ratio");
 	json_open("small", '[');
 	for (size_t bytes = KIB; bytes <= 4 * KIB; bytes *= 4) {
 		int file = open_file(bench.dir, "small");

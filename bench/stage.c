@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fid.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +35,16 @@ static int place(size_t index)
 	return index < STDERR ? (int)index : (int)index + 1;
 }
 
+static void close_others(int from)
+{
+#ifdef HAVE_CLOSE_RANGE
+	close_range((unsigned)from, ~0u, 0);
+#else
+	for (long most = sysconf(_SC_OPEN_MAX); from < most; from++)
+		close(from);
+#endif
+}
+
 /* In two steps, since what is to be 4 may be 3 now, and the other way round. */
 static void take_places(const int *descriptors, size_t count)
 {
@@ -45,7 +58,7 @@ static void take_places(const int *descriptors, size_t count)
 	}
 	for (size_t i = 0; i < count; i++)
 		dup2(OUT_OF_THE_WAY + (int)i, place(i));
-	close_range((unsigned)place(count), ~0u, 0);
+	close_others(place(count));
 }
 
 pid_t stage_child(const int *descriptors, size_t count, void (*run)(const void *about),
@@ -90,6 +103,26 @@ void stage_pipe(size_t capacity, int *ret_read_end, int *ret_write_end)
 		fail("F_SETPIPE_SZ");
 	*ret_read_end = ends[0];
 	*ret_write_end = ends[1];
+}
+
+void stage_connection(int *ret_read_end, int *ret_write_end)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*ret_write_end = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (listener < 0 || *ret_write_end < 0 ||
+	    bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(listener, 1) < 0 ||
+	    getsockname(listener, (struct sockaddr *)&address, &length) < 0 ||
+	    connect(*ret_write_end, (struct sockaddr *)&address, sizeof(address)) < 0)
+		fail("a connection over loopback");
+	*ret_read_end = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	if (*ret_read_end < 0)
+		fail("accept4");
+	close(listener);
 }
 
 void stage_close(int *descriptors, size_t count)
@@ -168,7 +201,7 @@ void stage_judge(int status, bool is_command, uint64_t volume, struct sample *sa
 	else if (WEXITSTATUS(status) != 0)
 		snprintf(to, capacity, "exit status %d", WEXITSTATUS(status));
 	else if (account->error)
-		snprintf(to, capacity, "%s", strerrorname_np(account->error));
+		snprintf(to, capacity, "%s", fid_error_name(account->error));
 	else if (sample->bytes != volume)
 		snprintf(to, capacity, "delivered %llu of %llu bytes",
 			 (unsigned long long)sample->bytes, (unsigned long long)volume);

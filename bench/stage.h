@@ -7,7 +7,7 @@
 
 #include "contest.h"
 
-enum { CONSUMERS_MAX = 4, ARGUMENTS_MAX = 32 };
+enum { CONSUMERS_MAX = 16, ARGUMENTS_MAX = 32 };
 
 /* What a consumer does. */
 enum reader { READER_NONE, READER_READS, READER_SPLICES };
@@ -40,6 +40,8 @@ pid_t stage_child(const int *descriptors, size_t count, void (*run)(const void *
 void stage_pin(unsigned n);
 
 void stage_pipe(size_t capacity, int *ret_read_end, int *ret_write_end);
+/* A TCP connection over loopback. */
+void stage_connection(int *ret_read_end, int *ret_write_end);
 void stage_close(int *descriptors, size_t count);
 
 /* For a consumer: empties descriptor 0, at most limit bytes of it if that is not 0. */

@@ -2,7 +2,7 @@
 /*
  * How long a command takes that has almost nothing to do, from its start to its end.
  */
-#include "bench.h"
+#include "scenario.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { RUNS_WISHED = 3000 };
 
 extern char **environ;
 
@@ -30,10 +32,11 @@ static double time_command(char **argv)
 	return (seconds_now() - begin) * 1e3;
 }
 
-void start_run(void)
+void start_run(const struct scenario *scenario)
 {
 	static double fid_ms[SAMPLES_MAX], cat_ms[SAMPLES_MAX], ratio[SAMPLES_MAX];
-	size_t runs = bench.quick ? 300 : 3000;
+	double until_s = seconds_now() + bench.seconds;
+	size_t runs = 0;
 	static const char text[4 * KIB];
 	char path[4096 + 16], fid[4096], verb[] = "cat";
 	char *by_fid[] = {fid, verb, path, NULL};
@@ -47,15 +50,19 @@ void start_run(void)
 	if (fd < 0 || write(fd, text, sizeof(text)) != sizeof(text))
 		fail(path);
 	close(fd);
-	table_note("\nstart: milliseconds for a file of 4 KiB to /dev/null, whole process");
-	for (size_t i = 0; i < runs; i++) {
+	json_open("start", '{');
+	for (; clock_allows(runs, RUNS_WISHED, until_s); runs++) {
+		size_t i = runs;
+
 		if (i % 2)
 			cat_ms[i] = time_command(by_cat);
 		fid_ms[i] = time_command(by_fid);
 		if (i % 2 == 0)
 			cat_ms[i] = time_command(by_cat);
 		if (fid_ms[i] < 0 || cat_ms[i] < 0) {
-			table_note("  %s cat or cat could not be run", fid);
+			json_text("failure", fid_ms[i] < 0 ? "'fid cat' could not be run"
+							   : "'cat' could not be run");
+			json_close('}');
 			unlink(path);
 			return;
 		}
@@ -65,9 +72,7 @@ void start_run(void)
 	fids = summarise(fid_ms, runs);
 	cats = summarise(cat_ms, runs);
 	ratios = summarise(ratio, runs);
-	table_note("  cat %.3f  fid cat %.3f  ratio %.2f  %.2f-%.2f  %s", cats.median,
-		   fids.median, ratios.median, ratios.low, ratios.high, verdict(&ratios));
-	json_open("start", '{');
+	json_number("samples", (double)runs);
 	json_summary("cat_ms", &cats);
 	json_summary("fid_cat_ms", &fids);
 	json_summary("ratio", &ratios);

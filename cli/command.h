@@ -26,6 +26,7 @@ int tee_run(int argc, char **argv);
 int why_run(int argc, char **argv);
 int run_run(int argc, char **argv);
 int doctor_run(int argc, char **argv);
+int bench_run(int argc, char **argv);
 
 extern const char copy_help[];
 extern const char cat_help[];
@@ -33,5 +34,6 @@ extern const char tee_help[];
 extern const char why_help[];
 extern const char run_help[];
 extern const char doctor_help[];
+extern const char bench_help[];
 
 #endif

@@ -24,6 +24,7 @@ static const struct command commands[] = {
 	{"run", run_run, "run COMMAND where the kernel refuses its splice calls", run_help},
 	{"doctor", doctor_run, "find out what this kernel, container and user allow",
 	 doctor_help},
+	{"bench", bench_run, "measure what moving bytes costs on this machine", bench_help},
 	{"help", help_run, "explain a command", help_help},
 };
 

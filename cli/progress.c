@@ -130,17 +130,11 @@ static size_t describe(char *line, size_t width, const struct progress *progress
 	return length + (size_t)sprintf(line + length, "]%s%s", speed, time);
 }
 
-static void show(struct progress *progress, uint64_t bytes, uint64_t total)
+/* text: a carriage return, the line of so many columns, and room for as many spaces. */
+static void put_line(struct progress *progress, char *text, size_t length)
 {
-	char text[2 * COLUMNS_MAX + 128] = "\r";
-	size_t length, width;
+	size_t width = columns();
 
-	if (!progress->terminal) {
-		length = describe(text, 80, progress, bytes, total);
-		text[length++] = '\n';
-		(void)!write(STDERR_FILENO, text, length);
-		return;
-	}
 	/* A job in the background has no business on the terminal, and may be stopped for it.
 	 */
 	if (tcgetpgrp(STDERR_FILENO) != getpgrp())
@@ -148,14 +142,26 @@ static void show(struct progress *progress, uint64_t bytes, uint64_t total)
 	/* A terminal that somebody stopped (Ctrl-S) must not stop the transfer. */
 	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 0) != 1)
 		return;
-	width = columns();
-	length = describe(text + 1, width, progress, bytes, total);
 	/* Spaces over the rest of the old line: that needs no knowledge of the terminal. */
 	for (size_t i = length; i < progress->shown && i < width; i++)
 		text[1 + i] = ' ';
 	width = progress->shown < width ? progress->shown : width;
 	progress->shown = length;
 	(void)!write(STDERR_FILENO, text, 1 + (length > width ? length : width));
+}
+
+static void show(struct progress *progress, uint64_t bytes, uint64_t total)
+{
+	char text[2 * COLUMNS_MAX + 128] = "\r";
+	size_t length;
+
+	if (!progress->terminal) {
+		length = describe(text, 80, progress, bytes, total);
+		text[length++] = '\n';
+		(void)!write(STDERR_FILENO, text, length);
+		return;
+	}
+	put_line(progress, text, describe(text + 1, columns(), progress, bytes, total));
 }
 
 void progress_tick(struct progress *progress, uint64_t bytes, uint64_t total)
@@ -178,6 +184,16 @@ void progress_tick(struct progress *progress, uint64_t bytes, uint64_t total)
 	progress->seen_bytes = bytes;
 	progress->next_ns = now + (progress->terminal ? TICK_NS : LINE_NS);
 	show(progress, bytes, total);
+}
+
+void progress_say(struct progress *progress, const char *words)
+{
+	char text[2 * COLUMNS_MAX] = "\r";
+
+	if (!progress->terminal)
+		return;
+	snprintf(text + 1, columns() + 1, "%s", words);
+	put_line(progress, text, strlen(text + 1));
 }
 
 void progress_clear(struct progress *progress)

@@ -35,6 +35,9 @@ bool progress_due(const struct progress *progress);
 /* total: PROGRESS_UNKNOWN, or the bytes that there will be. */
 void progress_tick(struct progress *progress, uint64_t bytes, uint64_t total);
 
+/* On a terminal: a line in words, in place of the one that stands there. */
+void progress_say(struct progress *progress, const char *text);
+
 /* Leaves the terminal as it was; tells the last state where there is no terminal. */
 void progress_end(struct progress *progress, uint64_t bytes);
 

@@ -3,6 +3,7 @@
  * A thousand copies at once on one thread: fibers in Ruby, event loops in C. One process feeds
  * all sources, as fast as they take it, and another one empties all sinks.
  */
+#include "../table.h"
 #include "ruby.h"
 
 #include <errno.h>
@@ -287,7 +288,8 @@ static void run_meeting(const struct meeting *meeting)
 		 (unsigned long long)crowd.bytes / KIB);
 	for (size_t at = 0; at < MOVERS; at++)
 		contest.names[at] = movers[at].name;
-	contest_run(&contest, results);
+	fprintf(stderr, "%s ...\n", contest.name);
+	table_contest(stdout, contest_run(&contest, results));
 	for (size_t at = COPY; at <= READ; at++)
 		if (is_sound(&results[at]) && is_sound(&results[HAND]))
 			conclusion_add(meeting->name, movers[at].name, &results[at],

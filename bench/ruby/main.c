@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
+#include "../table.h"
 #include "ruby.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <fid.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { QUICK_ROUNDS = 6, FULL_ROUNDS = 13, FACTS_MAX = 64, CONCLUSIONS_MAX = 64 };
+enum { QUICK_ROUNDS = 6, FULL_ROUNDS = 13, CONCLUSIONS_MAX = 64 };
 
 /* What a Ruby mover may cost of the C loop. Nothing fails above it. */
 static const double BAR = 1.05;
@@ -27,7 +28,7 @@ static size_t conclusions_count;
 
 _Noreturn void fail(const char *what)
 {
-	fprintf(stderr, "fid-bench-ruby: %s: %s\n", what, strerrorname_np(errno));
+	fprintf(stderr, "fid-bench-ruby: %s: %s\n", what, fid_error_name(errno));
 	exit(1);
 }
 
@@ -103,59 +104,30 @@ static void print_conclusions(void)
 	json_close(']');
 }
 
-/* The source file is written back before anything is timed, and stays in the page cache. */
-static void make_source_file(void)
-{
-	static uint64_t block[128 * KIB / sizeof(uint64_t)];
-	uint64_t word = 1;
-	int fd;
-
-	snprintf(bench.source_path, sizeof(bench.source_path), "%s/source", bench.dir);
-	fd = open(bench.source_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		fail(bench.source_path);
-	for (size_t done = 0; done < bench.volume; done += sizeof(block)) {
-		for (size_t i = 0; i < sizeof(block) / sizeof(block[0]); i++)
-			block[i] = word = word * 6364136223846793005u + 1442695040888963407u;
-		if (write(fd, block, sizeof(block)) != (ssize_t)sizeof(block))
-			fail(bench.source_path);
-	}
-	if (fsync(fd) < 0)
-		fail(bench.source_path);
-	close(fd);
-}
-
-static void print_fact(char *fact)
-{
-	char *value = strchr(fact, '=');
-
-	if (!value)
-		return;
-	*value++ = '\0';
-	json_text(fact, value);
-	table_note("%-20s %s", fact, value);
-}
-
-static void print_facts(char **facts, size_t count)
+static void print_facts(void)
 {
 	static char text[MESSAGE_MAX];
-	char *fact, *rest = text;
+	char *fact, *rest = text, *value;
 
+	facts_add();
 	json_open("facts", '{');
-	for (size_t i = 0; i < count; i++)
-		print_fact(facts[i]);
 	snprintf(text, sizeof(text), "%s", worker_facts());
-	while ((fact = strsep(&rest, "\t")))
-		print_fact(fact);
+	while ((fact = strsep(&rest, "\t"))) {
+		value = strchr(fact, '=');
+		if (!value)
+			continue;
+		*value++ = '\0';
+		json_text(fact, value);
+	}
 	json_close('}');
+	table_facts(stdout, json_root());
 }
 
 static void run_all(void)
 {
 	if (stages_chosen()) {
-		make_source_file();
 		stages_run();
-		unlink(bench.source_path);
+		unlink(source_file(bench.volume));
 	}
 	if (is_chosen("ruby-fibers") || (bench.only && strstr(bench.only, "ruby-fibers")))
 		fibers_run();
@@ -172,11 +144,8 @@ int main(int argc, char **argv)
 		{"only", required_argument, NULL, 'o'},
 		{"rounds", required_argument, NULL, 'r'},
 		{"quick", no_argument, NULL, 'q'},
-		{"fact", required_argument, NULL, 'F'},
 		{NULL, 0, NULL, 0},
 	};
-	char *facts[FACTS_MAX];
-	size_t facts_count = 0;
 	FILE *json = NULL;
 	int option;
 
@@ -189,8 +158,6 @@ int main(int argc, char **argv)
 			bench.rounds = (unsigned)strtoul(optarg, NULL, 10);
 		else if (option == 'q')
 			bench.quick = true;
-		else if (option == 'F' && facts_count < FACTS_MAX)
-			facts[facts_count++] = optarg;
 		else if (option != 'j')
 			return 2;
 		else if (!(json = fopen(optarg, "we")))
@@ -202,12 +169,10 @@ int main(int argc, char **argv)
 		return 2;
 	worker_command((const char *const *)argv + optind);
 	bench.volume = bench.quick ? 64 * MIB : 256 * MIB;
-	json_to(json);
-	json_open(NULL, '{');
-	print_facts(facts, facts_count);
+	print_facts();
 	json_number("rounds", bench.rounds);
+	table_explain(stdout);
 	run_all();
-	json_close('}');
 	worker_end();
-	return json && fclose(json) != 0;
+	return json && !json_write(json, json_root());
 }

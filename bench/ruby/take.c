@@ -8,9 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fid.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 struct setting {
@@ -90,26 +88,6 @@ static void move_in_ruby(const void *about)
 	mover_note_answer(3);
 }
 
-static void make_connection(int *ret_read_end, int *ret_write_end)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	*ret_write_end = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (listener < 0 || *ret_write_end < 0 ||
-	    bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(listener, 1) < 0 ||
-	    getsockname(listener, (struct sockaddr *)&address, &length) < 0 ||
-	    connect(*ret_write_end, (struct sockaddr *)&address, sizeof(address)) < 0)
-		fail("a connection over loopback");
-	*ret_read_end = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	if (*ret_read_end < 0)
-		fail("accept4");
-	close(listener);
-}
-
 static void make_ends(struct setting *setting)
 {
 	const struct pair *pair = &setting->stage->pair;
@@ -117,15 +95,15 @@ static void make_ends(struct setting *setting)
 	if (pair->source == END_PIPE)
 		stage_pipe(pair->source_pipe, &setting->source, &setting->feed);
 	else if (pair->source == END_TCP)
-		make_connection(&setting->source, &setting->feed);
+		stage_connection(&setting->source, &setting->feed);
 	else
-		setting->source = open(bench.source_path, O_RDONLY | O_CLOEXEC);
+		setting->source = open(source_file(bench.volume), O_RDONLY | O_CLOEXEC);
 	if (setting->source < 0)
-		fail(bench.source_path);
+		fail("the source");
 	if (pair->sink == END_PIPE)
 		stage_pipe(pair->sink_pipe, &setting->drain, &setting->sink);
 	else
-		make_connection(&setting->drain, &setting->sink);
+		stage_connection(&setting->drain, &setting->sink);
 	/* As Ruby makes its own pipes and sockets. The other ends are not concerned. */
 	if (setting->mover->kind == MOVER_HAND)
 		return;

@@ -11,7 +11,7 @@ fid_alone_explains_itself_and_is_wrong_usage() {
 run fid_alone_explains_itself_and_is_wrong_usage
 
 help_is_on_standard_output_and_at_most_80_columns_wide() {
-	for words in help --help -h 'help copy' 'help cat' 'help help' 'copy --help' 'copy -h' \
+	for words in help --help -h 'help copy' 'help cat' 'help help' 'copy --help' 'copy -h' 'help bench' \
 		'cat --help' 'help run' 'run --help' 'run -h'; do
 		# The words are split on purpose.
 		expect 0 "$fid" $words

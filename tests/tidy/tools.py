@@ -78,7 +78,7 @@ def commands_of_meson(program, build):
         commands = json.load(f)
     for command in commands:
         path = os.path.relpath(os.path.join(command['directory'], command['file']), tap.ROOT)
-        if re.match(r'(lib|cli|preload)/.*\.c$', path):
+        if re.match(r'(lib|cli|preload|bench)/.*\.c$', path):
             yield path, [program, '-p', build, '--quiet',
                          *(f'--extra-arg={flag}' for flag in FOREIGN_FLAGS), path]
 
