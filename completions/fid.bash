@@ -117,7 +117,7 @@ _fid_program()
 
 _fid()
 {
-	local words word command arguments options previous
+	local words word command arguments options previous choices=()
 
 	# Bash cuts words at ":" and "=". Those of fid end at spaces.
 	read -r -a words <<<"${COMP_LINE:0:COMP_POINT}"
@@ -165,6 +165,7 @@ _fid()
 		case $arguments in
 		ends) _fid_end ;;
 		files) _fid_files ;;
+		words) _fid_offer "${choices[@]}" ;;
 		program) _fid_program ;;
 		commands) [[ ${#words[@]} -gt 3 ]] || _fid_offer copy cat tee run help ;;
 		esac

@@ -56,8 +56,12 @@ class Fid:
     def takes(self, command, *words):
         """Whether it reads these words and goes on to the next one."""
         said = self.says(command, *words, UNKNOWN, UNKNOWN)
-        return UNKNOWN in said or words[0] in ('-h', '--help', '--version') and \
-            not said.startswith(f'fid {command}: ')
+        if UNKNOWN in said or not said.startswith(f'fid {command}: '):
+            return True
+        # It may be particular about its value.
+        return len(words) == 1 and words[0].startswith('--') and '=' not in words[0] and any(
+            UNKNOWN in self.says(command, f'{words[0]}={value}', UNKNOWN)
+            for value in ('1', 'x', 'x.svg', 'x.json'))
 
 
 class Line:
