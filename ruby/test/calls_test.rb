@@ -11,7 +11,6 @@ require "timeout"
 # What the tests of the calls share.
 class CallsTestCase < FidTest
   PAGE = 4096
-  FIONREAD = 0x541b
 
   # An object that is no IO and has one.
   class HasIO
@@ -22,48 +21,6 @@ class CallsTestCase < FidTest
     def to_io
       @io
     end
-  end
-
-  # Ruby gives O_NONBLOCK to each pipe, and programs take it away.
-  def each_kind_of_pipe
-    [true, false].each { |nonblock| yield -> { pipe(nonblock: nonblock) } }
-  end
-
-  def capacity(io)
-    io.fcntl(Fid::F_GETPIPE_SZ)
-  end
-
-  # Fills a new pipe to the last byte, and tells how many went in.
-  def fill(writer)
-    writer.syswrite("." * capacity(writer))
-  end
-
-  # Takes what is in a pipe or socket, without waiting; it has O_NONBLOCK afterwards.
-  def queued(reader)
-    got = reader.read_nonblock(1 << 21, exception: false)
-    got == :wait_readable ? "" : got.to_s
-  end
-
-  # How many bytes lie in a pipe.
-  def bytes_in(pipe)
-    pipe.ioctl(FIONREAD, count = [0].pack("i"))
-    count.unpack1("i")
-  end
-
-  # Fills a socket until not one byte more is taken; the socket has O_NONBLOCK afterwards.
-  def stuff(socket)
-    bytes = 0
-    [1 << 16, 1].each do |size|
-      while (written = socket.write_nonblock("." * size, exception: false)) != :wait_writable
-        bytes += written
-      end
-    end
-    bytes
-  end
-
-  # A thread that sleeps in this call.
-  def waiting(&body)
-    thread(&body).tap { |made| wait_until_it_sleeps(made) }
   end
 end
 

@@ -1028,14 +1028,14 @@ class CopyTest < FidTest
   end
 
   def test_copy_that_is_ended_at_any_moment_loses_and_doubles_nothing
-    random = Random.new(Minitest.seed)
+    random = Random.new(Tap.seed)
     ROUNDS.times { round(random) }
   end
 
   # Timeout without a class ends the block by throw, and Thread#kill by nothing that can be
   # rescued: no exception could take the bytes along, so the source has them again.
   def test_copy_that_is_left_without_an_exception_gives_the_source_its_bytes_back
-    random = Random.new(Minitest.seed)
+    random = Random.new(Tap.seed)
     bytes = data(2_000_000)
     STREAMS.product(STREAMS, %i[throw kill timeout]) do |source_kind, sink_kind, way|
       source = source_of(source_kind, bytes)

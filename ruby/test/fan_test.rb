@@ -48,21 +48,6 @@ class FanTest < FidTest
     [writer, reader]
   end
 
-  # A sink whose reader has gone.
-  def dead_sink
-    reader, writer = pipe
-    reader.close
-    writer
-  end
-
-  # Reads what there is, without waiting for more.
-  def read_now(io)
-    bytes = +""
-    loop { bytes << io.read_nonblock(1 << 20) }
-  rescue EOFError, IO::WaitReadable
-    bytes.b
-  end
-
   def fan_of(source, *sinks, length: nil, **options)
     fan = opened(Fid::Fan.new(source, length, **options))
     sinks.each { |sink| fan.add(sink) }

@@ -26,38 +26,6 @@ class IoSpliceTestCase < FidTest
   NONBLOCK = IO::Splice::F_NONBLOCK
   WAITALL = IO::Splice::WAITALL
 
-  # Ruby gives O_NONBLOCK to each pipe, and programs take it away.
-  def each_kind_of_pipe
-    [true, false].each { |nonblock| yield -> { pipe(nonblock: nonblock) } }
-  end
-
-  # Fills a new pipe to the last byte, and tells how many went in.
-  def fill(writer)
-    writer.syswrite("." * writer.pipe_size)
-  end
-
-  # Fills a socket until not one byte more is taken; it has O_NONBLOCK afterwards.
-  def stuff(socket)
-    bytes = 0
-    [1 << 16, 1].each do |size|
-      while (written = socket.write_nonblock("." * size, exception: false)) != :wait_writable
-        bytes += written
-      end
-    end
-    bytes
-  end
-
-  # Takes what is in a pipe or socket, without waiting; it has O_NONBLOCK afterwards.
-  def queued(reader)
-    got = reader.read_nonblock(1 << 21, exception: false)
-    got == :wait_readable ? "" : got.to_s
-  end
-
-  # A thread that sleeps in this call.
-  def waiting(&body)
-    thread(&body).tap { |made| wait_until_it_sleeps(made) }
-  end
-
   # Writes each piece only when the thread has come to sleep for it.
   def feeding(writer, pieces, sleeper)
     thread do
@@ -1527,7 +1495,6 @@ class AgainstTheCLibraryTest < IoSpliceTestCase
 
   # The ends that the calls are made on; two of these are made alike.
   class World
-    FIONREAD = 0x541b
     attr_reader :ends
 
     def initialize(folder, bytes, pages)
@@ -1555,7 +1522,7 @@ class AgainstTheCLibraryTest < IoSpliceTestCase
       %i[a_reader b_reader c_reader near far].map do |name|
         next unless open?(name)
 
-        @ends[name].ioctl(FIONREAD, count = [0].pack("i"))
+        @ends[name].ioctl(FidTest::FIONREAD, count = [0].pack("i"))
         count.unpack1("i")
       end + %i[source target].map { |name| @ends[name].sysseek(0, IO::SEEK_CUR) }
     end
@@ -1600,7 +1567,7 @@ class AgainstTheCLibraryTest < IoSpliceTestCase
   def test_the_same_calls_have_the_same_results_as_those_of_the_c_library
     skip "this Ruby has no fiddle" unless Bare::SPLICE
 
-    random = Random.new(Minitest.seed)
+    random = Random.new(Tap.seed)
     results = Hash.new(0)
     WORLDS.times do |number|
       bytes = random.bytes(200_000)

@@ -36,21 +36,6 @@ class MemoryTest < FidTest
     }]
   end
 
-  # A sink whose reader has gone.
-  def dead_sink
-    reader, writer = pipe
-    reader.close
-    writer
-  end
-
-  # Reads what there is, without waiting for more.
-  def read_now(io)
-    bytes = +""
-    loop { bytes << io.read_nonblock(1 << 20) }
-  rescue EOFError, IO::WaitReadable
-    bytes.b
-  end
-
   def assert_account(receipt)
     assert_equal receipt.bytes_in,
                  receipt.bytes_out + receipt.bytes_held + receipt.bytes_salvaged, receipt

@@ -22,12 +22,6 @@ class SleepyPenguinTest < FidTest
     made
   end
 
-  # Takes what is in a pipe or socket, without waiting.
-  def queued(reader)
-    got = reader.read_nonblock(1 << 21, exception: false)
-    got == :wait_readable ? "" : got.to_s
-  end
-
   def position(io)
     io.sysseek(0, IO::SEEK_CUR)
   end

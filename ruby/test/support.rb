@@ -38,6 +38,7 @@ end
 class FidTest < Minitest::Test
   # No condition that a test waits for takes that long; only a hang does.
   LONG = 30
+  FIONREAD = 0x541b # ioctl(2)
 
   def before_setup
     super
@@ -95,6 +96,58 @@ class FidTest < Minitest::Test
     reader
   end
 
+  # Ruby gives O_NONBLOCK to each pipe, and programs take it away.
+  def each_kind_of_pipe
+    [true, false].each { |nonblock| yield -> { pipe(nonblock: nonblock) } }
+  end
+
+  def capacity(io)
+    io.fcntl(Fid::F_GETPIPE_SZ)
+  end
+
+  # Fills a new pipe to the last byte, and tells how many went in.
+  def fill(writer)
+    writer.syswrite("." * capacity(writer))
+  end
+
+  # How many bytes lie in a pipe or socket.
+  def bytes_in(io)
+    io.ioctl(FIONREAD, count = [0].pack("i"))
+    count.unpack1("i")
+  end
+
+  # A sink whose reader has gone.
+  def dead_sink
+    reader, writer = pipe
+    reader.close
+    writer
+  end
+
+  # Takes what is in a pipe or socket, without waiting; it has O_NONBLOCK afterwards.
+  def queued(reader)
+    got = reader.read_nonblock(1 << 21, exception: false)
+    got == :wait_readable ? "" : got.to_s
+  end
+
+  # The same until there is nothing more.
+  def read_now(io)
+    bytes = +""
+    loop { bytes << io.read_nonblock(1 << 20) }
+  rescue EOFError, IO::WaitReadable
+    bytes.b
+  end
+
+  # Fills a socket until not one byte more is taken; it has O_NONBLOCK afterwards.
+  def stuff(socket)
+    bytes = 0
+    [1 << 16, 1].each do |size|
+      while (written = socket.write_nonblock("." * size, exception: false)) != :wait_writable
+        bytes += written
+      end
+    end
+    bytes
+  end
+
   # Two connected stream sockets.
   def socket_pair
     UNIXSocket.pair.each { |socket| opened(socket) }
@@ -127,7 +180,7 @@ class FidTest < Minitest::Test
 
   # Bytes in which every page is another; the same in each run with the same seed.
   def data(bytes)
-    @random ||= Random.new(Minitest.seed)
+    @random ||= Random.new(Tap.seed)
     @random.bytes(bytes)
   end
 
@@ -151,6 +204,11 @@ class FidTest < Minitest::Test
   # A thread that reads to the end of file; its value is what it read.
   def reading(io)
     thread { io.read.b }
+  end
+
+  # A thread that sleeps in this call.
+  def waiting(&body)
+    thread(&body).tap { |made| wait_until_it_sleeps(made) }
   end
 
   # Waits for a condition that another thread or process brings about.

@@ -2,7 +2,30 @@
 /* The extension as Ruby loads it. */
 #include "ext.h"
 
+#include <unistd.h>
+
 VALUE ext_mFid;
+
+bool ext_use_is_here(const struct ext_use *use)
+{
+	return use->process == getpid();
+}
+
+void ext_use_check_idle(const struct ext_use *use, const char *what)
+{
+	if (use->busy && ext_use_is_here(use))
+		rb_raise(rb_eThreadError, "the %s is used by another thread or fiber", what);
+}
+
+void ext_use_check(const struct ext_use *use, bool is_open, const char *what)
+{
+	if (!is_open)
+		rb_raise(rb_eIOError, "closed %s", what);
+	/* Each process would take from the other. */
+	if (!ext_use_is_here(use))
+		rb_raise(rb_eIOError, "the %s belongs to the process that made it", what);
+	ext_use_check_idle(use, what);
+}
 
 /* @return [String] the version of libfid that runs: that of an installed one, or the gem's */
 static VALUE library_version(VALUE self)

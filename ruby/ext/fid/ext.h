@@ -20,6 +20,19 @@
 
 extern VALUE ext_mFid;
 
+/* What a flow, a fan and memory know of their use, to be looked at before each. */
+struct ext_use {
+	pid_t process; /* that made it: its pipes are the parent's as well */
+	bool busy;     /* a thread or fiber is in a call of it */
+};
+
+/* Whether this process made it. */
+bool ext_use_is_here(const struct ext_use *use);
+/* Raises ThreadError when it is busy in this process. what: "flow". */
+void ext_use_check_idle(const struct ext_use *use, const char *what);
+/* The same, and IOError when it is closed or belongs to another process. */
+void ext_use_check(const struct ext_use *use, bool is_open, const char *what);
+
 /* ---- Ends: what a program gave as source or sink ---- */
 
 struct ext_end {

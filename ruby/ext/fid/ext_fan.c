@@ -58,12 +58,11 @@ struct fan {
 	size_t room;
 	struct ext_end **ends; /* those that a region is entered for */
 	struct pollfd *fds;
-	pid_t process;
 	struct fan *next; /* in the list of all fans */
 	struct fan **link;
 	bool started;
 	bool drained; /* what fed it was salvaged: it cannot go on */
-	bool busy;
+	struct ext_use use;
 };
 
 /* ---- Its object ---- */
@@ -110,7 +109,7 @@ static void close_own_descriptors(struct fan *fan)
 static void release(struct fan *fan)
 {
 	/* Only in a child, when a thread of the parent was just at work: it may be torn. */
-	if (!fan->busy) {
+	if (!fan->use.busy) {
 		fid_fan_free(fan->fan);
 		feeder_free(fan->feeder);
 	}
@@ -215,13 +214,7 @@ static struct fan *get_open(VALUE self)
 {
 	struct fan *fan = get(self);
 
-	if (!fan->fan)
-		rb_raise(rb_eIOError, "closed fan");
-	/* Its pipes are the parent's as well: each would take from the other. */
-	if (fan->process != getpid())
-		rb_raise(rb_eIOError, "the fan belongs to the process that made it");
-	if (fan->busy)
-		rb_raise(rb_eThreadError, "the fan is used by another thread or fiber");
+	ext_use_check(&fan->use, fan->fan, "fan");
 	return fan;
 }
 
@@ -246,11 +239,11 @@ static VALUE fan_setup(VALUE self, VALUE source, VALUE length, VALUE source_offs
 	options.flags |= RTEST(stop) ? FID_FAN_STOP : 0;
 	options.flags |= RTEST(grow_pipes) ? FID_GROW_PIPES : 0;
 	from = ext_source(source);
-	if (fan->process)
+	if (fan->use.process)
 		rb_raise(rb_eRuntimeError, "the fan has been made already");
 	fan->options = options;
 	fan->source = from;
-	fan->process = getpid();
+	fan->use.process = getpid();
 	got = fid_fan_new(&fan->fan, fan->source.fd, &fan->options);
 	if (got < 0)
 		rb_exc_raise(ext_failure(got, FID_SIDE_SOURCE, NULL, Qnil));
@@ -774,7 +767,7 @@ static VALUE no_longer_busy(VALUE argument)
 {
 	struct run *run = (struct run *)argument;
 
-	run->fan->busy = false;
+	run->fan->use.busy = false;
 	return Qnil;
 }
 
@@ -792,7 +785,7 @@ static VALUE fan_move(VALUE self, VALUE timeout)
 		rb_raise(rb_eArgError, "a fan without sinks");
 	if (run.fan->drained)
 		rb_raise(rb_eIOError, "the fan's bytes were salvaged");
-	run.fan->busy = true;
+	run.fan->use.busy = true;
 	return rb_ensure(run_to_the_end, (VALUE)&run, no_longer_busy, (VALUE)&run);
 }
 
@@ -873,9 +866,8 @@ static VALUE fan_close(VALUE self)
 
 	if (!fan->fan)
 		return Qnil;
-	if (fan->busy && fan->process == getpid())
-		rb_raise(rb_eThreadError, "the fan is used by another thread or fiber");
-	if (fan->feeder && fan->process == getpid())
+	ext_use_check_idle(&fan->use, "fan");
+	if (fan->feeder && ext_use_is_here(&fan->use))
 		fan_give_back(self);
 	release(fan);
 	return Qnil;

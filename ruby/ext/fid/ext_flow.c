@@ -41,8 +41,7 @@ struct flow {
 	/* For who asks while another thread runs it: the account of some moments ago. */
 	pthread_mutex_t watched;
 	struct fid_receipt recent;
-	pid_t process; /* where it was made: two processes must not empty one pipe */
-	bool busy;
+	struct ext_use use;
 };
 
 /* ---- Its object ---- */
@@ -69,7 +68,7 @@ static void flow_free(void *argument)
 	struct flow *flow = argument;
 
 	/* Only in a child whose parent was just using it: its state may be torn. */
-	if (!flow->busy) {
+	if (!flow->use.busy) {
 		end_ahead(flow);
 		fid_flow_free(flow->flow);
 	}
@@ -110,12 +109,7 @@ static struct flow *get_open(VALUE self)
 {
 	struct flow *flow = get(self);
 
-	if (!flow->flow)
-		rb_raise(rb_eIOError, "closed flow");
-	if (flow->busy)
-		rb_raise(rb_eThreadError, "the flow is used by another thread or fiber");
-	if (flow->process != getpid())
-		rb_raise(rb_eIOError, "the flow belongs to the process that made it");
+	ext_use_check(&flow->use, flow->flow, "flow");
 	return flow;
 }
 
@@ -295,7 +289,7 @@ static void make(struct flow *flow, VALUE source, VALUE sink, VALUE length, cons
 	bool limited = options_from(&options, length, values);
 	int got = 0;
 
-	flow->process = getpid();
+	flow->use.process = getpid();
 	flow->source = ext_source(source);
 	flow->sink = ext_sink(sink);
 	ext_sink_settle(&flow->sink);
@@ -401,7 +395,7 @@ static VALUE flow_receipt(VALUE self)
 	struct flow *flow = get(self);
 	struct fid_receipt receipt;
 
-	if (!flow->busy || flow->process != getpid())
+	if (!flow->use.busy || !ext_use_is_here(&flow->use))
 		return account(get_open(self));
 	pthread_mutex_lock(&flow->watched);
 	receipt = flow->recent;
@@ -560,7 +554,7 @@ static VALUE no_longer_busy(VALUE argument)
 {
 	struct run *run = (struct run *)argument;
 
-	run->flow->busy = false;
+	run->flow->use.busy = false;
 	return Qnil;
 }
 
@@ -572,7 +566,7 @@ static VALUE run_for(VALUE self, VALUE timeout)
 	run.scheduler = ext_scheduler();
 	run.flow = get_open(self);
 	note_account(run.flow);
-	run.flow->busy = true;
+	run.flow->use.busy = true;
 	return rb_ensure(run_parts, (VALUE)&run, no_longer_busy, (VALUE)&run);
 }
 
@@ -651,7 +645,7 @@ static VALUE flow_step(VALUE self)
 	struct run run = {.flow = get_open(self)};
 
 	note_account(run.flow);
-	run.flow->busy = true;
+	run.flow->use.busy = true;
 	return rb_ensure(step_parts, (VALUE)&run, no_longer_busy, (VALUE)&run);
 }
 
@@ -709,9 +703,8 @@ static VALUE flow_close(VALUE self)
 
 	if (!flow->flow)
 		return Qnil;
-	if (flow->busy)
-		rb_raise(rb_eThreadError, "the flow is used by another thread or fiber");
-	if (flow->ahead && !NIL_P(flow->source.io) &&
+	ext_use_check_idle(&flow->use, "flow");
+	if (flow->ahead && ext_use_is_here(&flow->use) && !NIL_P(flow->source.io) &&
 	    !RTEST(rb_funcall(flow->source.io, rb_intern("closed?"), 0)))
 		conclude_ahead(flow);
 	end_ahead(flow);

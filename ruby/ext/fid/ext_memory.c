@@ -18,8 +18,7 @@
 struct memory {
 	struct ext_end sink;
 	struct fid_memory *memory; /* NULL: closed */
-	pid_t process; /* where it was made: two processes must not send the same bytes */
-	bool busy;
+	struct ext_use use;
 };
 
 /* ---- Its object ---- */
@@ -36,7 +35,7 @@ static void memory_free(void *argument)
 	struct memory *memory = argument;
 
 	/* Only in a child, when a thread of the parent was just at work: it may be torn. */
-	if (!memory->busy)
+	if (!memory->use.busy)
 		fid_memory_free(memory->memory);
 	xfree(memory);
 }
@@ -71,12 +70,7 @@ static struct memory *get_open(VALUE self)
 {
 	struct memory *memory = get(self);
 
-	if (!memory->memory)
-		rb_raise(rb_eIOError, "closed memory");
-	if (memory->process != getpid())
-		rb_raise(rb_eIOError, "the memory belongs to the process that made it");
-	if (memory->busy)
-		rb_raise(rb_eThreadError, "the memory is used by another thread or fiber");
+	ext_use_check(&memory->use, memory->memory, "memory");
 	return memory;
 }
 
@@ -103,10 +97,10 @@ static VALUE memory_setup(VALUE self, VALUE sink, VALUE mode)
 			 "unknown mode %" PRIsVALUE "; there are :copy and :fresh",
 			 rb_inspect(mode));
 	to = ext_sink(sink); /* it may run Ruby */
-	if (memory->process)
+	if (memory->use.process)
 		rb_raise(rb_eRuntimeError, "the memory has been made already");
 	memory->sink = to;
-	memory->process = getpid();
+	memory->use.process = getpid();
 	got = fid_memory_new(&memory->memory, memory->sink.fd, &options);
 	if (got < 0)
 		rb_exc_raise(ext_failure(got, FID_SIDE_SINK, NULL, Qnil));
@@ -230,7 +224,7 @@ static VALUE no_longer_busy(VALUE argument)
 {
 	struct use *use = (struct use *)argument;
 
-	use->memory->busy = false;
+	use->memory->use.busy = false;
 	return Qnil;
 }
 
@@ -238,7 +232,7 @@ static VALUE use_memory(VALUE self, struct use *use, VALUE (*body)(VALUE))
 {
 	use->memory = get_open(self);
 	use->scheduler = ext_scheduler();
-	use->memory->busy = true;
+	use->memory->use.busy = true;
 	return rb_ensure(body, (VALUE)use, no_longer_busy, (VALUE)use);
 }
 
@@ -433,10 +427,10 @@ static VALUE memory_close(VALUE self)
 
 	if (!memory->memory)
 		return Qnil;
-	if (memory->process == getpid())
+	if (ext_use_is_here(&memory->use))
 		memory = get_open(self);
 	/* In a child it may be torn: see memory_free(). */
-	if (!memory->busy)
+	if (!memory->use.busy)
 		fid_memory_free(memory->memory);
 	memory->memory = NULL;
 	return Qnil;
