@@ -390,9 +390,25 @@ fid_and_pv_show_progress() {
 	says '100%'
 }
 
+# slow COMMAND...: it takes half a second for a million bytes at two million a second. Less than
+# half of that would be no rate; a slow machine makes it more.
+slow() {
+	begun=$(date +%s%N)
+	"$@"
+	[ $(($(date +%s%N) - begun)) -gt 250000000 ]
+}
+
+fid_keeps_a_rate() {
+	bytes 1000000 > data
+	slow "$fid" copy --rate-limit 2MB data out
+	same data out
+}
+
 pv_keeps_a_rate() {
 	with pv
-	pv --help | grep -q -e --rate-limit
+	bytes 1000000 > data
+	slow pv -q -L 2000000 data > out
+	same data out
 }
 
 fid_and_socat_know_tcp_by_name() {
@@ -433,7 +449,7 @@ for test in fid_moves_a_file_into_a_pipe_by_reference pv_moves_a_file_into_a_pip
 	loop_leaves_in_the_pipe_what_it_cannot_deliver \
 	fid_says_how_the_bytes_moved socat_logs_each_call_of_its_own \
 	fid_has_limits_and_offsets socat_has_limits_and_offsets pv_has_a_limit \
-	fid_and_pv_show_progress pv_keeps_a_rate \
+	fid_and_pv_show_progress fid_keeps_a_rate pv_keeps_a_rate \
 	fid_and_socat_know_tcp_by_name socat_knows_udp_tls_terminals_and_programs; do
 	run $test
 done
