@@ -272,16 +272,20 @@ fid_run_makes_the_loop_work_there() {
 
 # ---- A source that is not ready, and does not wait ----
 
-# not_ready COMMAND...: standard input is an empty pipe with O_NONBLOCK, and gets bytes later.
+# not_ready SECONDS COMMAND...: standard input is an empty pipe with O_NONBLOCK, and gets bytes
+# when the command has ended, or so much later.
 not_ready() {
 	command -v python3 > /dev/null || skip "python3 is not installed"
 	timeout 30 python3 - "$@" << 'END' > out 2> said
-import os, subprocess, sys, time
+import os, subprocess, sys
 source, sink = os.pipe()
 os.set_blocking(source, False)
-child = subprocess.Popen(sys.argv[1:], stdin=source)
+child = subprocess.Popen(sys.argv[2:], stdin=source)
 os.close(source)
-time.sleep(0.3)
+try:
+    child.wait(float(sys.argv[1]))
+except subprocess.TimeoutExpired:
+    pass
 try:
     os.write(sink, b"late")
 except BrokenPipeError:
@@ -292,21 +296,21 @@ END
 }
 
 fid_waits_for_a_source_with_O_NONBLOCK() {
-	not_ready "$fid" cat
+	not_ready 0.3 "$fid" cat
 	[ "$(cat out)" = late ]
 }
 
 pv_and_socat_wait_for_a_source_with_O_NONBLOCK() {
 	with pv socat
-	not_ready pv -q
+	not_ready 0.3 pv -q
 	[ "$(cat out)" = late ]
-	not_ready socat -u - -
+	not_ready 0.3 socat -u - -
 	[ "$(cat out)" = late ]
 }
 
 cat_tee_and_the_loop_fail_on_a_source_with_O_NONBLOCK() {
 	for program in cat tee "$loop"; do
-		not not_ready "$program"
+		not not_ready 20 "$program"
 		grep -q 'Resource temporarily unavailable' said
 		[ ! -s out ]
 	done
