@@ -41,6 +41,10 @@ test('user', program)
 '''
 
 
+COMPLETIONS = ['share/bash-completion/completions/fid', 'share/zsh/site-functions/_fid',
+               'share/fish/vendor_completions.d/fid.fish']
+
+
 class Failure(Exception):
     pass
 
@@ -73,9 +77,11 @@ class Installed:
         write(self.user, PROGRAM)
 
     def find(self, name):
+        """A file by its name, or by the end of its path."""
         for folder, _, names in os.walk(self.root):
-            if name in names:
-                return os.path.join(folder, name)
+            if os.path.basename(name) in names and \
+                    os.path.join(folder, os.path.basename(name)).endswith('/' + name):
+                return os.path.join(folder, os.path.basename(name))
         raise Failure(f'{name} was not installed')
 
     def pkg_config(self, *arguments):
@@ -101,11 +107,15 @@ class Installed:
 
     def helped(self):
         """The installed command finds the installed library, wherever both were put."""
-        return run([self.find('fid'), 'run', '--', 'cat', '/proc/self/maps'],
+        return run([self.find('bin/fid'), 'run', '--', 'cat', '/proc/self/maps'],
                    env=dict(os.environ, LD_LIBRARY_PATH=self.library))
 
+    def completions(self):
+        """Where bash-completion, zsh and fish look for what is installed."""
+        return ' '.join(os.path.relpath(self.find(path), self.root) for path in COMPLETIONS)
+
     def command(self):
-        return run([self.find('fid'), '--version'],
+        return run([self.find('bin/fid'), '--version'],
                    env=dict(os.environ, LD_LIBRARY_PATH=self.library))
 
 
@@ -145,6 +155,7 @@ def main():
         same('program_uses_the_shared_library_through_pkg_config', installed.shared, version)
         same('program_uses_the_static_library_through_pkg_config', installed.static, version)
         same('installed_command_says_the_same_version', installed.command, version)
+        same('completions_are_installed_where_shells_look', installed.completions, 'fid.fish')
         same('installed_command_preloads_the_installed_library', installed.helped,
              os.path.realpath(installed.find('libfid-preload.so')))
         same('project_uses_fid_as_a_meson_subproject', lambda: subproject(folder), version)
