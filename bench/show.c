@@ -39,7 +39,7 @@ static void show_sweep(FILE *to, const struct scenario *scenario, const struct j
 static void put_interval(FILE *to, enum figure kind, int both, const struct json *json,
 			 const char *name)
 {
-	char median[FIGURE_SIZE], interval[2 * FIGURE_SIZE];
+	char median[FIGURE_SIZE], interval[FIGURES_SIZE];
 	struct summary summary;
 
 	if (json_summary_of(json, name, &summary))

@@ -28,12 +28,12 @@ const char *figure(char text[FIGURE_SIZE], enum figure kind, double value)
 	return text;
 }
 
-const char *figure_interval(char text[2 * FIGURE_SIZE], enum figure kind,
+const char *figure_interval(char text[FIGURES_SIZE], enum figure kind,
 			    const struct summary *summary)
 {
 	char low[FIGURE_SIZE], high[FIGURE_SIZE];
 
-	snprintf(text, 2 * FIGURE_SIZE, "%s%s%s", figure(low, kind, summary->low),
+	snprintf(text, FIGURES_SIZE, "%s%s%s", figure(low, kind, summary->low),
 		 summary->low < 0 ? " to " : "-", figure(high, kind, summary->high));
 	return text;
 }
@@ -114,7 +114,7 @@ void table_head(FILE *to, const char *place, int width)
 
 static void put_summary(FILE *to, enum figure kind, int both, const struct summary *summary)
 {
-	char median[FIGURE_SIZE], interval[2 * FIGURE_SIZE];
+	char median[FIGURE_SIZE], interval[FIGURES_SIZE];
 
 	fprintf(to, "  %*s %-*s", kind == FIGURE_RATIO ? 5 : 6,
 		figure(median, kind, summary->median), both,
@@ -155,7 +155,7 @@ void table_rows(FILE *to, const char *place, int width, const struct json *conte
 static void put_versus(FILE *to, const struct json *versus)
 {
 	struct summary cost, speed;
-	char text[2][FIGURE_SIZE], interval[2][2 * FIGURE_SIZE];
+	char text[2][FIGURE_SIZE], interval[2][FIGURES_SIZE];
 
 	if (!json_summary_of(versus, "ratio", &cost) ||
 	    !json_summary_of(versus, "speed_ratio", &speed))

@@ -7,14 +7,14 @@
 
 #include "json.h"
 
-enum { TABLE_COLUMNS = 100, FIGURE_SIZE = 24 };
+enum { TABLE_COLUMNS = 100, FIGURE_SIZE = 24, FIGURES_SIZE = 56 };
 
 /* What a number is of, and so how many digits tell it. */
 enum figure { FIGURE_COST, FIGURE_RATIO, FIGURE_SPEED, FIGURE_TIME };
 
 const char *figure(char text[FIGURE_SIZE], enum figure kind, double value);
 /* "0.95-1.20", or "-1.2 to 0.3" where a minus would hide. */
-const char *figure_interval(char text[2 * FIGURE_SIZE], enum figure kind,
+const char *figure_interval(char text[FIGURES_SIZE], enum figure kind,
 			    const struct summary *summary);
 /* "64 B", "4 KiB", "1 MiB": of sizes that are powers of two. */
 const char *figure_size(char text[FIGURE_SIZE], double bytes);

@@ -7,6 +7,7 @@
  */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,9 @@ static const struct {
 	{"tee", SYS_tee},
 	{"vmsplice", SYS_vmsplice},
 	{"sendfile", SYS_sendfile},
+#ifdef SYS_sendfile64
+	{"sendfile", SYS_sendfile64}, /* with 32 bits, where offsets have 64 */
+#endif
 	{"copy_file_range", SYS_copy_file_range},
 	{"pwritev2", SYS_pwritev2},
 	{"memfd_create", SYS_memfd_create},
@@ -41,14 +45,18 @@ static void add(struct sock_filter step)
 
 static int add_call(const char *name)
 {
+	bool known = false;
+
 	for (size_t i = 0; i < CALLS; i++) {
 		if (strcmp(calls[i].name, name) != 0)
 			continue;
+		known = true;
 		add((struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i].number, 0,
 						 1));
 		add((struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
-		return 0;
 	}
+	if (known)
+		return 0;
 	fprintf(stderr, "cage: there is no call '%s'\n", name);
 	return -1;
 }

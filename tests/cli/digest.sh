@@ -417,6 +417,7 @@ a_sum_that_cannot_be_written_is_a_failure() {
 }
 
 what_does_not_go_with_a_digest_is_status_2_and_touches_nothing() {
+	loads sha256
 	bytes 100000 > a
 	mkdir -p folder
 	echo keep > b
@@ -430,6 +431,7 @@ what_does_not_go_with_a_digest_is_status_2_and_touches_nothing() {
 }
 
 a_digest_goes_with_idle_time_outs_and_with_reports() {
+	loads sha256
 	sleep 3 | expect 1 "$fid" copy --digest sha256 --idle-timeout 0.3 - b
 	says 'source.*: nothing came for 0.3 s'
 	{ printf abc; sleep 1; } | "$fid" copy --digest sha256 - b > sum 2> err &
