@@ -240,6 +240,8 @@ enum outcome transfer_try(struct transfer *transfer, const struct endpoint *sour
 	struct fid_flow *flow = NULL;
 	int error;
 
+	/* That the one before stood still is no reason of this one. */
+	transfer->idled = false;
 	if (!transfer->job->digest)
 		error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
 	else
@@ -614,12 +616,31 @@ enum outcome transfer_end_sink(struct transfer *transfer, enum outcome outcome)
 	return OUTCOME_FAILED;
 }
 
-int transfer_finish(struct transfer *transfer, enum outcome outcome)
+/* Where one is asked for. Returns false after a message. */
+static bool print_receipt(const struct transfer *transfer, const struct digest_result *digest)
 {
 	const struct job *job = transfer->job;
-	struct digest_result digest = {.kind = job->digest};
+	struct receipt_notes notes = take_notes(transfer, false);
+
+	if (job->receipt == RECEIPT_NONE || transfer->count == 0)
+		return true;
+	if (digest->kind)
+		note_digest(transfer, digest, &notes);
+	job_empty_receipt(job);
+	return receipt_print(job->receipt_fd, job->receipt, &transfer->receipt, &notes);
+}
+
+static int status_of(enum outcome outcome)
+{
+	return outcome == OUTCOME_DONE    ? STATUS_DONE
+	       : outcome == OUTCOME_UNMET ? STATUS_UNMET
+					  : STATUS_FAILED;
+}
+
+int transfer_finish(struct transfer *transfer, enum outcome outcome)
+{
+	struct digest_result digest = {.kind = transfer->job->digest};
 	bool branched = transfer->branch != NULL;
-	struct receipt_notes notes;
 	char *line = NULL;
 	int status;
 
@@ -631,24 +652,18 @@ int transfer_finish(struct transfer *transfer, enum outcome outcome)
 	transfer->branch = NULL;
 	if (transfer->sink)
 		outcome = transfer_end_sink(transfer, outcome);
-	status = outcome == OUTCOME_DONE    ? STATUS_DONE
-		 : outcome == OUTCOME_UNMET ? STATUS_UNMET
-					    : STATUS_FAILED;
+	/* While the sink was synced or its peer waited for. */
 	if (outcome != OUTCOME_STOPPED && signals_caught())
 		outcome = outcome_interrupted(&transfer->receipt);
+	status = status_of(outcome);
 	signals_look();
 	signals_report_by(NULL, NULL);
+	/* First of all: whoever should read the digest's line may have gone, which ends it. */
+	if (!print_receipt(transfer, &digest) && status == STATUS_DONE)
+		status = STATUS_FAILED;
 	if (branched && outcome != OUTCOME_NO_READER)
 		status = tell_digest(transfer, &digest, line, status);
 	free(line);
-	notes = take_notes(transfer, false);
-	if (digest.kind)
-		note_digest(transfer, &digest, &notes);
-	if (job->receipt != RECEIPT_NONE && transfer->count > 0) {
-		job_empty_receipt(job);
-		if (!receipt_print(job->receipt_fd, job->receipt, &transfer->receipt, &notes))
-			status = status == STATUS_DONE ? STATUS_FAILED : status;
-	}
 	outcome_die(outcome);
 	if (outcome == OUTCOME_NO_READER)
 		print_failure("standard output", FID_SIDE_SINK, EPIPE, NULL);
