@@ -464,6 +464,13 @@ int transfer_move(struct transfer *transfer, const struct endpoint *source,
 	return result;
 }
 
+static bool is_direct(const struct endpoint *end)
+{
+	int flags = fcntl(end->fd, F_GETFL);
+
+	return flags >= 0 && (flags & O_DIRECT);
+}
+
 /* How often to look, in milliseconds; 0: only when something happens. */
 static unsigned ticks(const struct transfer *transfer)
 {
@@ -482,6 +489,8 @@ enum outcome transfer_run(struct transfer *transfer, const struct endpoint *sour
 	int result;
 
 	transfer->idled = false;
+	if (is_direct(source) || is_direct(transfer->sink))
+		pace_keep_pages(&transfer->pace);
 	signals_catch(ticks(transfer));
 	result = transfer->job->sparse ? sparse_move(transfer, source, &options, limit)
 				       : transfer_move(transfer, source, &options);
