@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "branch.h"
 
+#include "clock.h"
 #include "signals.h"
 #include "transfer.h"
 
@@ -287,8 +288,9 @@ static int wait_for_both(struct pollfd flow_wait[2], const struct fid_fan_wait *
 	memcpy(all, flow_wait, 2 * sizeof(*all));
 	for (size_t i = 0; i < fan_wait->count && count < WAITS_MAX; i++)
 		all[count++] = fan_wait->fds[i];
-	if (fan_wait->timeout_ms >= 0 && (uint64_t)fan_wait->timeout_ms * 1000000 < timeout_ns)
-		timeout_ns = (uint64_t)fan_wait->timeout_ms * 1000000;
+	if (fan_wait->timeout_ms >= 0 &&
+	    (uint64_t)fan_wait->timeout_ms * MILLISECOND_NS < timeout_ns)
+		timeout_ns = (uint64_t)fan_wait->timeout_ms * MILLISECOND_NS;
 	return signals_poll(all, count, timeout_ns);
 }
 
