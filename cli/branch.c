@@ -39,7 +39,7 @@ struct passage {
 
 /* ---- Making ---- */
 
-int branch_new(struct branch **ret_branch, const struct digest_kind *kind, uint64_t pipe_bytes)
+static int make(struct branch **ret_branch, const struct digest_kind *kind, uint64_t pipe_bytes)
 {
 	struct branch *branch = calloc(1, sizeof(*branch));
 	int ends[2], error;
@@ -59,6 +59,43 @@ int branch_new(struct branch **ret_branch, const struct digest_kind *kind, uint6
 		close(ends[1]);
 	}
 	free(branch);
+	return error;
+}
+
+/* The way that would be tried first without a digest. */
+static enum fid_method first_way(const struct endpoint *source, const struct endpoint *sink,
+				 const struct fid_options *options)
+{
+	struct fid_ladder ladder;
+	struct fid_end from, to;
+
+	if (fid_end_look(source->fd, &from) < 0 || fid_end_look(sink->fd, &to) < 0)
+		return FID_READ_WRITE;
+	/* A file that is named is empty by then. */
+	if (sink->kind == ENDPOINT_PATH && !to.append)
+		to.size = 0;
+	if (fid_route(&from, &to, options, NULL, &ladder, NULL) < 0 || ladder.count == 0)
+		return FID_READ_WRITE;
+	return (enum fid_method)ladder.rung[0].method;
+}
+
+int branch_open(struct transfer *transfer, const struct endpoint *source,
+		const struct fid_options *options, struct fid_receipt *ret_receipt)
+{
+	const struct job *job = transfer->job;
+	int error;
+
+	if (transfer->branch)
+		return 0;
+	transfer->direct = first_way(source, transfer->sink, options);
+	error = make(&transfer->branch, job->digest, job->pipe_bytes);
+	if (error < 0)
+		*ret_receipt = (struct fid_receipt){
+			.error = error,
+			.error_side = FID_SIDE_FID,
+			.error_call = FID_CALL_PIPE,
+			.source_changed = -1,
+		};
 	return error;
 }
 
