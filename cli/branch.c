@@ -63,9 +63,11 @@ static int make(struct branch **ret_branch, const struct digest_kind *kind, uint
 }
 
 /* The way that would be tried first without a digest. */
-static enum fid_method first_way(const struct endpoint *source, const struct endpoint *sink,
-				 const struct fid_options *options)
+static enum fid_method first_way(const struct job *job, const struct endpoint *source,
+				 const struct endpoint *sink)
 {
+	struct fid_options options =
+		job_flow_options(job, job->limit_given ? job->limit : UINT64_MAX);
 	struct fid_ladder ladder;
 	struct fid_end from, to;
 
@@ -74,20 +76,20 @@ static enum fid_method first_way(const struct endpoint *source, const struct end
 	/* A file that is named is empty by then. */
 	if (sink->kind == ENDPOINT_PATH && !to.append)
 		to.size = 0;
-	if (fid_route(&from, &to, options, NULL, &ladder, NULL) < 0 || ladder.count == 0)
+	if (fid_route(&from, &to, &options, NULL, &ladder, NULL) < 0 || ladder.count == 0)
 		return FID_READ_WRITE;
 	return (enum fid_method)ladder.rung[0].method;
 }
 
 int branch_open(struct transfer *transfer, const struct endpoint *source,
-		const struct fid_options *options, struct fid_receipt *ret_receipt)
+		struct fid_receipt *ret_receipt)
 {
 	const struct job *job = transfer->job;
 	int error;
 
 	if (transfer->branch)
 		return 0;
-	transfer->direct = first_way(source, transfer->sink, options);
+	transfer->direct = first_way(job, source, transfer->sink);
 	error = make(&transfer->branch, job->digest, job->pipe_bytes);
 	if (error < 0)
 		*ret_receipt = (struct fid_receipt){

@@ -17,7 +17,7 @@ struct transfer;
  * negative errno value, and why is in the receipt.
  */
 int branch_open(struct transfer *transfer, const struct endpoint *source,
-		const struct fid_options *options, struct fid_receipt *ret_receipt);
+		struct fid_receipt *ret_receipt);
 
 /*
  * Whether source could be moved with these options: nothing is. Returns 0 or a negative errno

@@ -70,7 +70,7 @@ enum outcome transfer_try(struct transfer *transfer, const struct endpoint *sour
 	if (!transfer->job->digest)
 		error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
 	else
-		error = branch_open(transfer, source, &options, &receipt);
+		error = branch_open(transfer, source, &receipt);
 	if (error == 0 && transfer->branch)
 		error = branch_try(transfer->branch, transfer, source, &options, &receipt);
 	fid_flow_free(flow);
@@ -250,7 +250,7 @@ static int move_straight(struct transfer *transfer, const struct endpoint *sourc
 static int move_by_branch(struct transfer *transfer, const struct endpoint *source,
 			  const struct fid_options *options, struct fid_receipt *ret_receipt)
 {
-	int result = branch_open(transfer, source, options, ret_receipt);
+	int result = branch_open(transfer, source, ret_receipt);
 
 	return result < 0
 		       ? result

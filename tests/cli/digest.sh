@@ -145,6 +145,11 @@ limit_offset_and_pace_are_of_the_digest_as_well() {
 	expect 0 "$fid" copy --digest sha256 --offset 300000 --limit 400001 a b
 	tail -c +300001 a | head -c 400001 | cmp - b
 	[ "$(cat out)" = "$(sha256sum b)" ]
+	# Without a digest a few bytes are copied, and the end of a file that stays is no clone.
+	expect 0 "$fid" copy --digest sha256 --limit 100 --receipt=json a b
+	receipt err 'r["digest"]["route_without"] == "read-write"'
+	"$fid" copy --digest sha256 --receipt=json a - 1<> b 2> err
+	receipt err 'r["digest"]["route_without"] != "reflink"'
 	begun=$(date +%s%N)
 	expect 0 "$fid" copy --digest sha256 --rate-limit 500KB a b
 	taken=$((($(date +%s%N) - begun) / 1000000))
