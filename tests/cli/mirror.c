@@ -7,7 +7,7 @@
  * begins with a dot takes its time to be made, so that a signal may come meanwhile.
  *
  * It says on standard error what is synced, which fails where the name ends in "bad" and takes
- * a second where it ends in "slow". It tells of no hole.
+ * two seconds where it ends in "slow". It tells of no hole.
  */
 #define FUSE_USE_VERSION 35
 
@@ -124,7 +124,7 @@ static int tell_sync(const char *call, const char *path)
 {
 	fprintf(stderr, "%s %s\n", call, path);
 	if (ends_in(path, "slow"))
-		sleep(1);
+		sleep(2);
 	return ends_in(path, "bad") ? -EIO : 0;
 }
 
