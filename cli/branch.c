@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "branch.h"
 
+#include "clock.h"
 #include "signals.h"
 #include "transfer.h"
 
@@ -38,7 +39,7 @@ struct passage {
 
 /* ---- Making ---- */
 
-int branch_new(struct branch **ret_branch, const struct digest_kind *kind, uint64_t pipe_bytes)
+static int make(struct branch **ret_branch, const struct digest_kind *kind, uint64_t pipe_bytes)
 {
 	struct branch *branch = calloc(1, sizeof(*branch));
 	int ends[2], error;
@@ -58,6 +59,45 @@ int branch_new(struct branch **ret_branch, const struct digest_kind *kind, uint6
 		close(ends[1]);
 	}
 	free(branch);
+	return error;
+}
+
+/* The way that would be tried first without a digest. */
+static enum fid_method first_way(const struct job *job, const struct endpoint *source,
+				 const struct endpoint *sink)
+{
+	struct fid_options options =
+		job_flow_options(job, job->limit_given ? job->limit : UINT64_MAX);
+	struct fid_ladder ladder;
+	struct fid_end from, to;
+
+	if (fid_end_look(source->fd, &from) < 0 || fid_end_look(sink->fd, &to) < 0)
+		return FID_READ_WRITE;
+	/* A file that is named is empty by then. */
+	if (sink->kind == ENDPOINT_PATH && !to.append)
+		to.size = 0;
+	if (fid_route(&from, &to, &options, NULL, &ladder, NULL) < 0 || ladder.count == 0)
+		return FID_READ_WRITE;
+	return (enum fid_method)ladder.rung[0].method;
+}
+
+int branch_open(struct transfer *transfer, const struct endpoint *source,
+		struct fid_receipt *ret_receipt)
+{
+	const struct job *job = transfer->job;
+	int error;
+
+	if (transfer->branch)
+		return 0;
+	transfer->direct = first_way(job, source, transfer->sink);
+	error = make(&transfer->branch, job->digest, job->pipe_bytes);
+	if (error < 0)
+		*ret_receipt = (struct fid_receipt){
+			.error = error,
+			.error_side = FID_SIDE_FID,
+			.error_call = FID_CALL_PIPE,
+			.source_changed = -1,
+		};
 	return error;
 }
 
@@ -198,7 +238,9 @@ static struct fid_receipt account(struct passage *passage)
 	for (int i = 0; i < FID_METHODS; i++)
 		whole.calls[i] += in.calls[i];
 	whole.waits += in.waits;
-	whole.elapsed_ns = in.elapsed_ns;
+	/* The source may have ended long before the sink had taken all. */
+	if (in.elapsed_ns > whole.elapsed_ns)
+		whole.elapsed_ns = in.elapsed_ns;
 	whole.demotions = 0;
 	receipt_add_demotions(&whole, &in, 0);
 	receipt_add_demotions(&whole, fan, 0);
@@ -223,27 +265,37 @@ static const struct fid_receipt *digest_receipt(struct passage *passage)
 	return fid_fan_sink_receipt(passage->fan, passage->to_digest);
 }
 
-/* A step of the flow. Returns FID_MORE or FID_WAIT, with wait and *timeout_ns set. */
-static int step_flow(struct passage *passage, struct pollfd wait[2], uint64_t *timeout_ns)
+/* A step of the flow. Returns FID_MORE, FID_PAUSED or FID_WAIT, with wait set. */
+static int step_flow(struct passage *passage, struct pollfd wait[2])
 {
-	int result = FID_WAIT;
+	int result;
 
 	wait[0] = wait[1] = (struct pollfd){.fd = -1};
-	*timeout_ns = UINT64_MAX;
 	if (!passage->flowing)
 		return FID_WAIT;
 	result = fid_flow_step(passage->flow, wait);
-	if (result == FID_PAUSED) {
-		*timeout_ns = transfer_grant(passage->transfer, passage->flow);
-		return *timeout_ns == 0 ? FID_MORE : FID_WAIT;
-	}
-	if (result == FID_MORE || result == FID_WAIT)
-		return result;
 	if (result == -EINTR)
 		return FID_MORE;
+	if (result > FID_DONE)
+		return result;
 	passage->flowing = false;
 	passage->flow_result = result;
 	return FID_WAIT;
+}
+
+/*
+ * The flow is paused. The sink has to have all that was granted before there is more: else the
+ * pipe would fill while the sink stands still, and leave all at once afterwards. Returns
+ * FID_MORE, or FID_WAIT, for *ret_timeout_ns where it is the pace that is waited for.
+ */
+static int keep_pace(struct passage *passage, uint64_t *ret_timeout_ns)
+{
+	const struct fid_receipt *out = fid_fan_sink_receipt(passage->fan, passage->to_sink);
+
+	if (out->bytes_out < fid_flow_receipt(passage->flow)->bytes_out)
+		return FID_WAIT;
+	*ret_timeout_ns = transfer_grant(passage->transfer, passage->flow);
+	return *ret_timeout_ns == 0 ? FID_MORE : FID_WAIT;
 }
 
 /* Whether it is over; *ret_result is how. stepped: what the fan's step returned. */
@@ -275,8 +327,9 @@ static int wait_for_both(struct pollfd flow_wait[2], const struct fid_fan_wait *
 	memcpy(all, flow_wait, 2 * sizeof(*all));
 	for (size_t i = 0; i < fan_wait->count && count < WAITS_MAX; i++)
 		all[count++] = fan_wait->fds[i];
-	if (fan_wait->timeout_ms >= 0 && (uint64_t)fan_wait->timeout_ms * 1000000 < timeout_ns)
-		timeout_ns = (uint64_t)fan_wait->timeout_ms * 1000000;
+	if (fan_wait->timeout_ms >= 0 &&
+	    (uint64_t)fan_wait->timeout_ms * MILLISECOND_NS < timeout_ns)
+		timeout_ns = (uint64_t)fan_wait->timeout_ms * MILLISECOND_NS;
 	return signals_poll(all, count, timeout_ns);
 }
 
@@ -295,15 +348,17 @@ static int run(struct passage *passage)
 	while (!signals_caught()) {
 		struct fid_fan_wait fan_wait;
 		struct pollfd wait[2];
-		uint64_t timeout_ns;
+		uint64_t timeout_ns = UINT64_MAX;
 		int flow, fan, result;
 		bool waits;
 
 		signals_look();
-		flow = step_flow(passage, wait, &timeout_ns);
+		flow = step_flow(passage, wait);
 		fan = fid_fan_step(passage->fan, &fan_wait);
 		if (is_over(passage, fan, &result))
 			return result;
+		if (flow == FID_PAUSED)
+			flow = keep_pace(passage, &timeout_ns);
 		waits = flow == FID_WAIT && fan == FID_WAIT;
 		if (transfer_stands_still(passage->transfer, moved(passage),
 					  waits && timeout_ns == UINT64_MAX))

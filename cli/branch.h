@@ -12,8 +12,12 @@
 struct branch;
 struct transfer;
 
-/* For one sink and any number of sources. Returns 0 or a negative errno value. */
-int branch_new(struct branch **ret_branch, const struct digest_kind *kind, uint64_t pipe_bytes);
+/*
+ * Opens the transfer's branch, with the first source; one is for all sources. Returns 0 or a
+ * negative errno value, and why is in the receipt.
+ */
+int branch_open(struct transfer *transfer, const struct endpoint *source,
+		struct fid_receipt *ret_receipt);
 
 /*
  * Whether source could be moved with these options: nothing is. Returns 0 or a negative errno

@@ -92,6 +92,9 @@ static int check(const struct sources *list, const struct endpoint *source,
 		endpoint_abandon(sink);
 		return STATUS_USAGE;
 	}
+	/* What the sink is in a folder is known only now. */
+	if (!transfer_takes_sink(job, sink))
+		return STATUS_USAGE;
 	/* The first of several is checked twice, and the others as far as they can be now. */
 	status = list->names[1] ? sources_check(list, sink) : STATUS_DONE;
 	if (status != STATUS_DONE)
@@ -151,9 +154,6 @@ static int copy_checked(struct job *job, char **names, struct endpoint *sink)
 		return job_misused(job, "--append wants a file as the SINK");
 	if (job->append && job->sparse)
 		return job_misused(job, "--append and --sparse do not go together");
-	if (job->digest && job->sparse)
-		return job_misused(job, "--digest and --sparse do not go together: holes are "
-					"not moved, and a digest of the rest is of no use");
 	if (job->receipt_path && strcmp(job->receipt_path, "-") == 0 &&
 	    sink->fd == STDOUT_FILENO)
 		return job_misused(job, "standard output is the SINK: no room for a receipt");

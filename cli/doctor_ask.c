@@ -4,6 +4,8 @@
  */
 #include "doctor.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -11,7 +13,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* What the child writes and the parent reads; a pipe would want descriptors. */
@@ -22,10 +23,7 @@ struct desk {
 
 static int64_t now_ms(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64_t)(clock_ns() / MILLISECOND_NS);
 }
 
 static _Noreturn void be_asked(struct desk *desk, question_fn question, const void *about,

@@ -2,6 +2,7 @@
 #include "folder.h"
 
 #include "command.h"
+#include "signals.h"
 #include "sources.h"
 #include "sparse.h"
 
@@ -162,13 +163,15 @@ static enum outcome move(struct transfer *transfer, struct sources *list,
 {
 	const struct job *job = transfer->job;
 	enum outcome outcome;
+	char shown[512];
 
 	/* As it was when they were looked at, unless somebody else was at work. */
 	if (!transfer_takes_sink(job, sink) ||
 	    (job->sparse && !sparse_takes_source(job, source)))
 		return OUTCOME_FAILED;
 	if (endpoint_onto_itself(source, sink, -1)) {
-		print_error("%s and the sink are the same file", source->name);
+		print_error("%s and the sink are the same file",
+			    print_name(shown, sizeof(shown), source->name));
 		return OUTCOME_FAILED;
 	}
 	transfer_to(transfer, sink);
@@ -230,7 +233,8 @@ int folder_copy(struct job *job, char **names, const char *folder)
 	transfer_begin(&transfer, job, !isatty(STDERR_FILENO));
 	transfer.expect = sources_expect;
 	transfer.context = &list;
-	while (*list.names) {
+	/* A signal during the sync of one ends it before the next one is emptied. */
+	while (*list.names && !signals_caught()) {
 		enum outcome this = copy_one(&transfer, &list, *list.names++, folder);
 
 		if (this == OUTCOME_DONE)

@@ -219,6 +219,9 @@ static int check_digest(const struct job *job)
 {
 	if (!job->digest)
 		return STATUS_DONE;
+	if (job->sparse)
+		return job_misused(job, "--digest and --sparse do not go together: holes are "
+					"not moved, and a digest of the rest is of no use");
 	if (job->routes && job->routes != FID_ROUTE(FID_READ_WRITE))
 		return job_misused(job, "--route: with --digest only read-write can be asked "
 					"for");

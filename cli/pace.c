@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "pace.h"
 
-#define SECOND_NS 1e9
+#include "clock.h"
 
 enum {
-	/* Whole pages stay whole pages on their way, and a copy to a file writes whole blocks.
-	 */
+	/* Whole pages stay whole on their way, and a copy to a file writes whole blocks. */
 	PAGE_BYTES = 4 << 10,
 	/*
 	 * Below 4 KiB at once a flow finds a copy cheaper, and above 16 KiB a pipe; with some
@@ -41,6 +40,14 @@ void pace_begin(struct pace *pace, uint64_t rate)
 		pace->burst_bytes = 2;
 }
 
+void pace_keep_pages(struct pace *pace)
+{
+	if (pace->slice_bytes < PAGE_BYTES)
+		pace->slice_bytes = PAGE_BYTES;
+	if (pace->burst_bytes < 2 * PAGE_BYTES)
+		pace->burst_bytes = 2 * PAGE_BYTES;
+}
+
 static void fill(struct pace *pace, double bytes)
 {
 	pace->saved += bytes;
@@ -55,7 +62,8 @@ uint64_t pace_take(struct pace *pace, uint64_t now_ns)
 	if (!pace->started)
 		fill(pace, (double)pace->slice_bytes);
 	else
-		fill(pace, (double)(now_ns - pace->seen_ns) * (double)pace->rate / SECOND_NS);
+		fill(pace,
+		     (double)(now_ns - pace->seen_ns) * (double)pace->rate / (double)SECOND_NS);
 	pace->started = true;
 	pace->seen_ns = now_ns;
 	bytes = (uint64_t)pace->saved;
@@ -81,6 +89,6 @@ uint64_t pace_wait_ns(const struct pace *pace, uint64_t now_ns)
 	if (!pace->started || missing <= 0)
 		return 0;
 	/* One more, so that what a fraction of a nanosecond brings is there. */
-	wait_ns = (uint64_t)(missing * SECOND_NS / (double)pace->rate) + 1;
+	wait_ns = (uint64_t)(missing * (double)SECOND_NS / (double)pace->rate) + 1;
 	return wait_ns > since_ns ? wait_ns - since_ns : 0;
 }

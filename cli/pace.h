@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How fast a run may go: a bucket that fills by the clock, from which flows are granted bytes.
+ * How fast a run may go: a bucket that fills as time goes by, from which flows get bytes.
  * Nothing here looks at a clock or sleeps, so that a test can tell the time.
  */
 #ifndef FID_CLI_PACE_H
@@ -20,6 +20,9 @@ struct pace {
 
 /* The bucket begins to fill when it is first looked at, and holds one slice then. */
 void pace_begin(struct pace *pace, uint64_t rate);
+
+/* From now on each slice is of whole pages, however seldom that is: O_DIRECT takes no less. */
+void pace_keep_pages(struct pace *pace);
 
 /* Takes out of the bucket what may be moved now. 0: too little for a slice. */
 uint64_t pace_take(struct pace *pace, uint64_t now_ns);

@@ -56,10 +56,6 @@ const char *print_duration(char buffer[PRINT_SIZE], uint64_t seconds);
 /* What somebody may have meant by word, or NULL. */
 const char *nearest_word(const char *word, const char *const *words, size_t count);
 
-/* A string of JSON. That is UTF-8, and a name may be any bytes: what is no character is
- * replaced. */
-void print_json_string(FILE *to, const char *text);
-
 /* Adds the receipt of one more flow to *total, which is the sum of count others. */
 void receipt_add(struct fid_receipt *total, unsigned count, const struct fid_receipt *part);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "signals.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
@@ -121,8 +122,8 @@ int signals_caught(void)
 int signals_poll(struct pollfd *fds, nfds_t count, uint64_t timeout_ns)
 {
 	struct timespec timeout = {
-		.tv_sec = (time_t)(timeout_ns / 1000000000),
-		.tv_nsec = (long)(timeout_ns % 1000000000),
+		.tv_sec = (time_t)(timeout_ns / SECOND_NS),
+		.tv_nsec = (long)(timeout_ns % SECOND_NS),
 	};
 	sigset_t held, before;
 	int result = -EINTR;

@@ -93,11 +93,16 @@ uint64_t sources_expect(void *context)
 		return bytes;
 	bytes += list->before;
 	for (char **name = list->names; *name; name++) {
-		struct stat there;
+		struct endpoint source;
+		bool is_file;
 
-		if (stat(*name, &there) < 0 || !S_ISREG(there.st_mode))
+		endpoint_parse(&source, *name, FID_SIDE_SOURCE);
+		is_file = source.kind == ENDPOINT_PATH && endpoint_look(&source) &&
+			  endpoint_is_regular(&source);
+		endpoint_forget(&source);
+		if (!is_file)
 			return PROGRESS_UNKNOWN;
-		bytes += (uint64_t)there.st_size;
+		bytes += (uint64_t)source.stat.st_size;
 	}
 	return list->job->limit_given && list->job->limit < bytes ? list->job->limit : bytes;
 }
@@ -108,12 +113,13 @@ static enum outcome move_open(struct transfer *transfer, struct sources *list,
 {
 	const struct job *job = transfer->job;
 	enum outcome outcome = OUTCOME_SOURCE_FAILED;
-	char shown[512];
+	char shown[512], sink[512];
 
 	print_name(shown, sizeof(shown), source->name);
 	if (endpoint_onto_itself(source, transfer->sink,
 				 job->offset_given ? (int64_t)job->offset : -1)) {
-		print_error("%s (source): it is %s as well", shown, transfer->sink->name);
+		print_error("%s (source): it is %s as well", shown,
+			    print_name(sink, sizeof(sink), transfer->sink->name));
 	} else if (job_receipt_meets(job, source)) {
 		print_error("%s (source): the receipt would go there", shown);
 	} else if (!job->sparse || sparse_takes_source(job, source)) {

@@ -5,15 +5,12 @@
 #include "command.h"
 #include "signals.h"
 #include "sparse.h"
+#include "tell.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,63 +24,6 @@ static bool is_stdout(const struct endpoint *sink)
 		endpoint_is(sink, &stat));
 }
 
-/* Adds to one of the notes. */
-__attribute__((format(printf, 3, 4))) static void add(char *text, size_t capacity,
-						      const char *format, ...)
-{
-	size_t length = strlen(text);
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(text + length, capacity - length, format, arguments);
-	va_end(arguments);
-}
-
-static struct receipt_notes take_notes(const struct transfer *transfer, bool so_far)
-{
-	struct receipt_notes notes = {.so_far = so_far};
-	bool synced = transfer->sync_ns > 0 && !transfer->sync_failed;
-	uint64_t tenths = transfer->sync_ns / (MILLISECOND_NS / 10);
-	char size[PRINT_SIZE];
-
-	if (transfer->job->sparse)
-		add(notes.members, sizeof(notes.members), ",\"hole_bytes\":%" PRIu64,
-		    transfer->hole_bytes);
-	if (transfer->hole_bytes > 0)
-		add(notes.words, sizeof(notes.words), "; %s of holes left as holes",
-		    print_size(size, transfer->hole_bytes));
-	if (transfer->job->sync && !synced)
-		add(notes.members, sizeof(notes.members), ",\"sync_seconds\":null");
-	if (!synced)
-		return notes;
-	add(notes.members, sizeof(notes.members), ",\"sync_seconds\":%" PRIu64 ".%09" PRIu64,
-	    transfer->sync_ns / SECOND_NS, transfer->sync_ns % SECOND_NS);
-	add(notes.words, sizeof(notes.words),
-	    "; on the disk after %" PRIu64 ".%" PRIu64 " ms more", tenths / 10, tenths % 10);
-	return notes;
-}
-
-/* What SIGUSR1 asks for. */
-static void report(void *context)
-{
-	struct transfer *transfer = context;
-	enum receipt_form form = transfer->job->receipt == RECEIPT_JSON ? RECEIPT_JSON
-									: RECEIPT_TEXT;
-	struct receipt_notes notes = take_notes(transfer, true);
-	struct fid_receipt part = transfer->part, all = transfer->receipt, now;
-
-	if (transfer->flow || transfer->passage) {
-		now = transfer->flow ? *fid_flow_receipt(transfer->flow)
-				     : branch_so_far(transfer->passage);
-		receipt_add(&part, transfer->parts, &now);
-		receipt_add(&all, transfer->count, &part);
-	} else if (transfer->parts > 0) {
-		receipt_add(&all, transfer->count, &part);
-	}
-	progress_clear(&transfer->progress);
-	receipt_print(STDERR_FILENO, form, &all, &notes);
-}
-
 void transfer_begin(struct transfer *transfer, const struct job *job, bool quiet_by_itself)
 {
 	*transfer = (struct transfer){.job = job, .expected = PROGRESS_UNKNOWN};
@@ -92,7 +32,7 @@ void transfer_begin(struct transfer *transfer, const struct job *job, bool quiet
 	    (job->progress == PROGRESS_BY_ITSELF && !quiet_by_itself))
 		progress_begin(&transfer->progress, job->progress == PROGRESS_ALWAYS,
 			       job->label);
-	signals_report_by(report, transfer);
+	signals_report_by(tell_so_far, transfer);
 }
 
 bool transfer_takes_sink(const struct job *job, const struct endpoint *sink)
@@ -118,121 +58,6 @@ void transfer_to(struct transfer *transfer, struct endpoint *sink)
 	sink->idle_ms = transfer->job->idle_ms;
 }
 
-enum outcome outcome_unmet(const struct job *job, const struct endpoint *source,
-			   const struct endpoint *sink, const struct fid_receipt *receipt)
-{
-	bool require = job->require != FID_REQUIRE_NOTHING &&
-		       (receipt->require_unmet || !job->routes);
-	char from[256], to[256], moved[128];
-
-	print_name(from, sizeof(from), source->name);
-	print_name(to, sizeof(to), sink->name);
-	print_account(moved, sizeof(moved), receipt);
-	if (require)
-		print_error("%s cannot be met from %s to %s%s%s; %s",
-			    job->require == FID_REQUIRE_BY_REFERENCE ? "--require by-reference"
-								     : "--require no-user-copy",
-			    from, to, receipt->reason ? ": " : "",
-			    receipt->reason ? receipt->reason : "", moved);
-	else
-		print_error("no route of --route leads from %s to %s%s%s; %s", from, to,
-			    receipt->reason ? ": " : "", receipt->reason ? receipt->reason : "",
-			    moved);
-	if (!require)
-		print_hint_for(EOPNOTSUPP, FID_SIDE_FID);
-	else if (endpoint_is_regular(source) && endpoint_is_regular(sink) &&
-		 sink->stat.st_size > 0 && !job->digest && !job->rate)
-		print_hint("only an empty file can become a clone: remove the SINK first");
-	return require ? OUTCOME_UNMET : OUTCOME_FAILED;
-}
-
-/* "SINK (sink)", or both names where the kernel does not tell which of them it was. */
-static void blame(const struct transfer *transfer, const struct endpoint *source,
-		  enum fid_side side, char *text, size_t capacity)
-{
-	const char *guilty = side == FID_SIDE_SOURCE ? source->name : transfer->sink->name;
-	char from[256], to[256];
-
-	if (side == FID_SIDE_SOURCE || side == FID_SIDE_SINK)
-		snprintf(text, capacity, "%s (%s)", print_name(to, sizeof(to), guilty),
-			 fid_side_name(side));
-	else
-		snprintf(text, capacity, "%s to %s",
-			 print_name(from, sizeof(from), source->name),
-			 print_name(to, sizeof(to), transfer->sink->name));
-}
-
-/* Says which side did nothing for too long. */
-static enum outcome stood_still(const struct transfer *transfer,
-				const struct fid_receipt *receipt, const char *who)
-{
-	bool source = receipt->error_side == FID_SIDE_SOURCE;
-	char moved[128];
-
-	print_error("%s: %s for %.15g s; %s", who, source ? "nothing came" : "took nothing",
-		    transfer->job->idle_ms / 1000.0,
-		    print_account(moved, sizeof(moved), receipt));
-	print_hint("a longer --idle-timeout waits longer, and none for ever");
-	return source ? OUTCOME_SOURCE_FAILED : OUTCOME_FAILED;
-}
-
-/* The failure that receipt tells of, in words. */
-static enum outcome failed(const struct transfer *transfer, const struct endpoint *source,
-			   const struct fid_receipt *receipt, int error)
-{
-	enum fid_side side = (enum fid_side)receipt->error_side;
-	const struct endpoint *guilty = side == FID_SIDE_SOURCE ? source : transfer->sink;
-	char who[600];
-
-	if (error == -EOPNOTSUPP && (transfer->job->require || transfer->job->routes))
-		return outcome_unmet(transfer->job, source, transfer->sink, receipt);
-	if (error == -EPIPE && side != FID_SIDE_SOURCE && transfer->sink->fd == STDOUT_FILENO)
-		return OUTCOME_NO_READER;
-	blame(transfer, source, side, who, sizeof(who));
-	if (transfer->idled)
-		return stood_still(transfer, receipt, who);
-	print_end(who, guilty->fd, receipt, error);
-	return side == FID_SIDE_SOURCE ? OUTCOME_SOURCE_FAILED : OUTCOME_FAILED;
-}
-
-/* The way that would be tried first without a digest. */
-static enum fid_method first_way(const struct endpoint *source, const struct endpoint *sink,
-				 const struct fid_options *options)
-{
-	struct fid_ladder ladder;
-	struct fid_end from, to;
-
-	if (fid_end_look(source->fd, &from) < 0 || fid_end_look(sink->fd, &to) < 0)
-		return FID_READ_WRITE;
-	from.offset_given = options->flags & FID_SOURCE_OFFSET;
-	/* It is empty by then. */
-	to.size = to.append ? to.size : 0;
-	if (fid_route(&from, &to, options, NULL, &ladder, NULL) < 0 || ladder.count == 0)
-		return FID_READ_WRITE;
-	return (enum fid_method)ladder.rung[0].method;
-}
-
-/* With the first source. Returns 0 or a negative errno value. */
-static int open_branch(struct transfer *transfer, const struct endpoint *source,
-		       const struct fid_options *options, struct fid_receipt *ret_receipt)
-{
-	const struct job *job = transfer->job;
-	int error;
-
-	if (transfer->branch)
-		return 0;
-	transfer->direct = first_way(source, transfer->sink, options);
-	error = branch_new(&transfer->branch, job->digest, job->pipe_bytes);
-	if (error < 0)
-		*ret_receipt = (struct fid_receipt){
-			.error = error,
-			.error_side = FID_SIDE_FID,
-			.error_call = FID_CALL_PIPE,
-			.source_changed = -1,
-		};
-	return error;
-}
-
 enum outcome transfer_try(struct transfer *transfer, const struct endpoint *source)
 {
 	struct fid_options options = job_flow_options(transfer->job, UINT64_MAX);
@@ -240,17 +65,19 @@ enum outcome transfer_try(struct transfer *transfer, const struct endpoint *sour
 	struct fid_flow *flow = NULL;
 	int error;
 
+	/* That the one before stood still is no reason of this one. */
+	transfer->idled = false;
 	if (!transfer->job->digest)
 		error = fid_flow_new(&flow, source->fd, transfer->sink->fd, &options, &receipt);
 	else
-		error = open_branch(transfer, source, &options, &receipt);
+		error = branch_open(transfer, source, &receipt);
 	if (error == 0 && transfer->branch)
 		error = branch_try(transfer->branch, transfer, source, &options, &receipt);
 	fid_flow_free(flow);
 	if (error == 0)
 		return OUTCOME_DONE;
 	receipt_add(&transfer->receipt, transfer->count++, &receipt);
-	return failed(transfer, source, &receipt, error);
+	return outcome_of(transfer, source, &receipt, error);
 }
 
 void transfer_tick(struct transfer *transfer, uint64_t bytes)
@@ -403,18 +230,6 @@ static int run(struct transfer *transfer, struct fid_flow *flow)
 	return -EINTR;
 }
 
-enum outcome outcome_interrupted(const struct fid_receipt *receipt)
-{
-	char moved[128];
-
-	print_account(moved, sizeof(moved), receipt);
-	/* A terminal has just shown "^C". */
-	if (signals_caught() == SIGINT && isatty(STDERR_FILENO))
-		print_text(STDERR_FILENO, "\n");
-	print_error("interrupted: %s", moved);
-	return OUTCOME_STOPPED;
-}
-
 /* By one flow from end to end. Returns as a flow does. */
 static int move_straight(struct transfer *transfer, const struct endpoint *source,
 			 const struct fid_options *options, struct fid_receipt *ret_receipt)
@@ -435,7 +250,7 @@ static int move_straight(struct transfer *transfer, const struct endpoint *sourc
 static int move_by_branch(struct transfer *transfer, const struct endpoint *source,
 			  const struct fid_options *options, struct fid_receipt *ret_receipt)
 {
-	int result = open_branch(transfer, source, options, ret_receipt);
+	int result = branch_open(transfer, source, ret_receipt);
 
 	return result < 0
 		       ? result
@@ -462,6 +277,13 @@ int transfer_move(struct transfer *transfer, const struct endpoint *source,
 	return result;
 }
 
+static bool is_direct(const struct endpoint *end)
+{
+	int flags = fcntl(end->fd, F_GETFL);
+
+	return flags >= 0 && (flags & O_DIRECT);
+}
+
 /* How often to look, in milliseconds; 0: only when something happens. */
 static unsigned ticks(const struct transfer *transfer)
 {
@@ -480,6 +302,8 @@ enum outcome transfer_run(struct transfer *transfer, const struct endpoint *sour
 	int result;
 
 	transfer->idled = false;
+	if (is_direct(source) || is_direct(transfer->sink))
+		pace_keep_pages(&transfer->pace);
 	signals_catch(ticks(transfer));
 	result = transfer->job->sparse ? sparse_move(transfer, source, &options, limit)
 				       : transfer_move(transfer, source, &options);
@@ -493,7 +317,7 @@ enum outcome transfer_run(struct transfer *transfer, const struct endpoint *sour
 	progress_clear(&transfer->progress);
 	if (signals_caught())
 		return outcome_interrupted(&transfer->receipt);
-	return failed(transfer, source, &receipt, result);
+	return outcome_of(transfer, source, &receipt, result);
 }
 
 uint64_t transfer_size(const struct job *job, const struct endpoint *source)
@@ -505,72 +329,6 @@ uint64_t transfer_size(const struct job *job, const struct endpoint *source)
 	if (endpoint_is_regular(source) && source->stat.st_size > 0 && at >= 0)
 		bytes = at < source->stat.st_size ? (uint64_t)(source->stat.st_size - at) : 0;
 	return job->limit_given && job->limit < bytes ? job->limit : bytes;
-}
-
-void outcome_die(enum outcome outcome)
-{
-	if (outcome == OUTCOME_STOPPED)
-		signals_die(signals_caught());
-	/* As cat(1) would: quietly by SIGPIPE, unless SIGPIPE is ignored. */
-	if (outcome == OUTCOME_NO_READER)
-		signals_die(SIGPIPE);
-}
-
-/* The line for a checksum file; it has to be made while the sink has its name. NULL: none. */
-static char *line_of(const struct transfer *transfer, const struct digest_result *digest)
-{
-	const struct endpoint *sink = transfer->sink;
-
-	if (!digest->value[0])
-		return NULL;
-	return digest_line(digest, transfer->sink_is_stdout && sink->kind != ENDPOINT_PATH
-					   ? "-"
-					   : sink->name);
-}
-
-/* It goes where results go and no receipt has gone. */
-static bool print_digest(const struct transfer *transfer, const char *line)
-{
-	const struct job *job = transfer->job;
-	bool receipt = job->receipt != RECEIPT_NONE;
-	bool elsewhere = transfer->sink_is_stdout ||
-			 (receipt && job->receipt_fd == STDOUT_FILENO);
-	int fd = elsewhere ? STDERR_FILENO : STDOUT_FILENO;
-
-	return (receipt && job->receipt_fd == fd) || print_text(fd, line);
-}
-
-/* What became of the digest. Returns the exit status. */
-static int tell_digest(const struct transfer *transfer, const struct digest_result *digest,
-		       const char *line, int status)
-{
-	const struct fid_receipt *receipt = &transfer->receipt;
-
-	if (!line) {
-		print_error("the digest failed: there is none of the %" PRIu64
-			    " bytes delivered",
-			    receipt->bytes_out);
-		return status == STATUS_DONE ? STATUS_FAILED : status;
-	}
-	/* What did not come to its end gets no line that looks as if it had. */
-	if (status == STATUS_DONE)
-		return print_digest(transfer, line) ? STATUS_DONE : STATUS_FAILED;
-	if (receipt->bytes_out > 0 && transfer->job->receipt == RECEIPT_NONE)
-		print_error("%s of the %" PRIu64 " bytes delivered: %s", digest->kind->name,
-			    receipt->bytes_out, digest->value);
-	return status;
-}
-
-static void note_digest(const struct transfer *transfer, const struct digest_result *digest,
-			struct receipt_notes *notes)
-{
-	const char *way = fid_method_name(transfer->direct);
-	char text[DIGEST_TEXT];
-
-	digest_describe(text, digest, true, way);
-	add(notes->members, sizeof(notes->members), ",%s", text);
-	digest_describe(text, digest, false, way);
-	add(notes->sentence, sizeof(notes->sentence), " %s", text);
 }
 
 /* Returns what it failed with, or 0. */
@@ -614,41 +372,40 @@ enum outcome transfer_end_sink(struct transfer *transfer, enum outcome outcome)
 	return OUTCOME_FAILED;
 }
 
+static int status_of(enum outcome outcome)
+{
+	return outcome == OUTCOME_DONE    ? STATUS_DONE
+	       : outcome == OUTCOME_UNMET ? STATUS_UNMET
+					  : STATUS_FAILED;
+}
+
 int transfer_finish(struct transfer *transfer, enum outcome outcome)
 {
-	const struct job *job = transfer->job;
-	struct digest_result digest = {.kind = job->digest};
+	struct digest_result digest = {.kind = transfer->job->digest};
 	bool branched = transfer->branch != NULL;
-	struct receipt_notes notes;
 	char *line = NULL;
 	int status;
 
 	progress_end(&transfer->progress, transfer->receipt.bytes_out);
 	if (branched) {
 		digest = branch_end(transfer->branch);
-		line = line_of(transfer, &digest);
+		line = tell_line_of(transfer, &digest);
 	}
 	transfer->branch = NULL;
 	if (transfer->sink)
 		outcome = transfer_end_sink(transfer, outcome);
-	status = outcome == OUTCOME_DONE    ? STATUS_DONE
-		 : outcome == OUTCOME_UNMET ? STATUS_UNMET
-					    : STATUS_FAILED;
+	/* While the sink was synced or its peer waited for. */
 	if (outcome != OUTCOME_STOPPED && signals_caught())
 		outcome = outcome_interrupted(&transfer->receipt);
+	status = status_of(outcome);
 	signals_look();
 	signals_report_by(NULL, NULL);
+	/* First of all: whoever should read the digest's line may have gone, which ends it. */
+	if (!tell_receipt(transfer, &digest) && status == STATUS_DONE)
+		status = STATUS_FAILED;
 	if (branched && outcome != OUTCOME_NO_READER)
 		status = tell_digest(transfer, &digest, line, status);
 	free(line);
-	notes = take_notes(transfer, false);
-	if (digest.kind)
-		note_digest(transfer, &digest, &notes);
-	if (job->receipt != RECEIPT_NONE && transfer->count > 0) {
-		job_empty_receipt(job);
-		if (!receipt_print(job->receipt_fd, job->receipt, &transfer->receipt, &notes))
-			status = status == STATUS_DONE ? STATUS_FAILED : status;
-	}
 	outcome_die(outcome);
 	if (outcome == OUTCOME_NO_READER)
 		print_failure("standard output", FID_SIDE_SINK, EPIPE, NULL);

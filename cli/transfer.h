@@ -8,27 +8,9 @@
 
 #include "branch.h"
 #include "job.h"
+#include "outcome.h"
 #include "pace.h"
 #include "progress.h"
-
-enum outcome {
-	OUTCOME_DONE = 0,
-	OUTCOME_SOURCE_FAILED, /* another source may still do */
-	OUTCOME_FAILED,
-	OUTCOME_UNMET,     /* --require */
-	OUTCOME_STOPPED,   /* by a signal */
-	OUTCOME_NO_READER, /* whoever read standard output has gone */
-};
-
-/* Says that a signal ended it, and how far it got. Returns OUTCOME_STOPPED. */
-enum outcome outcome_interrupted(const struct fid_receipt *receipt);
-
-/* Says that what --route and --require allow leads nowhere: OUTCOME_UNMET, OUTCOME_FAILED. */
-enum outcome outcome_unmet(const struct job *job, const struct endpoint *source,
-			   const struct endpoint *sink, const struct fid_receipt *receipt);
-
-/* Dies by the signal that the outcome asks for; else returns. */
-void outcome_die(enum outcome outcome);
 
 struct transfer {
 	const struct job *job;

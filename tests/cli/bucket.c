@@ -152,6 +152,25 @@ TEST(what_was_not_moved_goes_back_into_the_same_bucket)
 	CHECK(total >= 980000 && total <= 1020000);
 }
 
+TEST(pages_are_kept_whole_at_any_rate)
+{
+	for (uint64_t rate = 1; rate < 100 * KIB; rate += 1111) {
+		uint64_t now_ns = 0, total = 0;
+		struct pace pace;
+
+		pace_begin(&pace, rate);
+		pace_keep_pages(&pace);
+		while (total < 100 * KIB) {
+			uint64_t bytes = pace_take(&pace, now_ns);
+
+			now_ns += bytes ? 0 : pace_wait_ns(&pace, now_ns);
+			CHECK_EQUAL(bytes % (4 * KIB), 0);
+			total += bytes;
+		}
+		CHECK((double)total <= (double)rate * (double)now_ns / 1e9 + 16 * KIB);
+	}
+}
+
 TEST(what_is_given_back_is_no_larger_burst)
 {
 	struct pace pace;

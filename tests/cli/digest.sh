@@ -145,6 +145,11 @@ limit_offset_and_pace_are_of_the_digest_as_well() {
 	expect 0 "$fid" copy --digest sha256 --offset 300000 --limit 400001 a b
 	tail -c +300001 a | head -c 400001 | cmp - b
 	[ "$(cat out)" = "$(sha256sum b)" ]
+	# Without a digest a few bytes are copied, and the end of a file that stays is no clone.
+	expect 0 "$fid" copy --digest sha256 --limit 100 --receipt=json a b
+	receipt err 'r["digest"]["route_without"] == "read-write"'
+	"$fid" copy --digest sha256 --receipt=json a - 1<> b 2> err
+	receipt err 'r["digest"]["route_without"] != "reflink"'
 	begun=$(date +%s%N)
 	expect 0 "$fid" copy --digest sha256 --rate-limit 500KB a b
 	taken=$((($(date +%s%N) - begun) / 1000000))
@@ -423,6 +428,8 @@ what_does_not_go_with_a_digest_is_status_2_and_touches_nothing() {
 	echo keep > b
 	expect 2 "$fid" copy --digest sha256 --sparse a b
 	says 'digest and --sparse do not go together'
+	expect 2 "$fid" cat --digest sha256 --sparse a
+	says 'digest and --sparse do not go together'
 	expect 2 "$fid" copy --digest sha256 a b folder
 	says 'one SOURCE at a time'
 	expect 2 "$fid" why --digest sha256 a b
@@ -441,6 +448,91 @@ a_digest_goes_with_idle_time_outs_and_with_reports() {
 	wait $pid
 	says 'so far: 3 B moved'
 	sha256sum -c sum
+}
+
+a_pace_is_that_of_the_sink_and_not_of_the_pipe_before_it() {
+	loads sha256
+	bytes 3000000 > a
+	mkfifo fifo
+	sleep 20 < fifo &
+	# What it was granted and the sink did not take is a slice, and no pipe full.
+	expect 1 "$fid" copy --digest sha256 --rate-limit 400K --idle-timeout 0.5 \
+		--receipt=json a fifo
+	kill $!
+	says 'fifo (sink): took nothing for 0.5 s'
+	receipt err '0 < r["bytes_held"] < 200000 and r["error_side"] == "sink"'
+	digested err a
+}
+
+# A sleep between two slices is longer than what it may stand still.
+a_pause_is_no_standing_still() {
+	loads sha256
+	echo text > a
+	for option in --digest=sha256 --stable; do
+		expect 0 "$fid" copy $option --rate-limit 3 --idle-timeout 0.1 --receipt=json \
+			--receipt-file r a b
+		same a b
+		receipt r 'r["seconds"] > 1 and r["bytes_out"] == 5'
+	done
+}
+
+the_seconds_are_those_of_the_sink() {
+	loads sha256
+	bytes 600000 > a
+	# The source ends long before its bytes are taken.
+	"$fid" cat --digest sha256 --receipt=json --receipt-file r a | {
+		sleep 1
+		cmp - a
+	}
+	digested r a
+	receipt r 'r["seconds"] > 0.5'
+}
+
+a_reader_of_the_line_that_went_away_does_not_cost_the_receipt() {
+	loads sha256
+	bytes 100000 > a
+	mkfifo fifo
+	: < fifo &
+	{
+		wait $!
+		status=0
+		"$fid" copy --digest sha256 --receipt=json a b 2> err || status=$?
+		echo "$status" > status
+	} > fifo
+	[ "$(cat status)" -eq 141 ]
+	same a b
+	digested err a
+}
+
+what_a_signal_ends_while_the_peer_is_waited_for_gets_no_line() {
+	loads sha256
+	needs python3
+	cat > peer.py << 'END'
+import os, socket, time
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+listener.bind(("127.0.0.1", 0))
+listener.listen(1)
+open("port.new", "w").write(str(listener.getsockname()[1]))
+os.rename("port.new", "port")
+connection, _ = listener.accept()
+time.sleep(30)
+END
+	timeout 30 python3 peer.py &
+	peer=$!
+	until_true test -e port
+	head -c 200000 /dev/zero > a
+	"$fid" copy --digest sha256 --receipt=json a "tcp:127.0.0.1:$(cat port)" > out 2> err &
+	copy=$!
+	sleep 1
+	kill "$copy"
+	status=0
+	wait "$copy" || status=$?
+	kill "$peer"
+	[ "$status" -eq 143 ]
+	says 'interrupted: [0-9]* bytes delivered'
+	digested err a
+	[ ! -s out ]
 }
 
 run sha256sum_checks_the_line_on_standard_output
@@ -465,5 +557,10 @@ run what_is_no_digest_is_status_2_and_touches_nothing
 run a_sum_that_cannot_be_written_is_a_failure
 run what_does_not_go_with_a_digest_is_status_2_and_touches_nothing
 run a_digest_goes_with_idle_time_outs_and_with_reports
+run a_pace_is_that_of_the_sink_and_not_of_the_pipe_before_it
+run a_pause_is_no_standing_still
+run the_seconds_are_those_of_the_sink
+run a_reader_of_the_line_that_went_away_does_not_cost_the_receipt
+run what_a_signal_ends_while_the_peer_is_waited_for_gets_no_line
 
 finish

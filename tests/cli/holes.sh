@@ -297,4 +297,43 @@ END
 }
 run what_cannot_be_synced_is_a_failure_of_the_sink
 
+a_signal_during_a_sync_comes_before_the_next_sink_is_emptied() {
+	on_mirror << 'END'
+echo text > slow
+echo text > other
+echo keep > inside/other
+"$fid" copy --sync --receipt=json slow other mounted 2> err &
+copy=$!
+tries=0
+until grep -q 'fsync /slow' server; do
+	tries=$((tries + 1))
+	[ $tries -lt 200 ]
+	sleep 0.05
+done
+kill "$copy"
+status=0
+wait "$copy" || status=$?
+[ "$status" -eq 143 ]
+[ "$(cat inside/slow)" = text ]
+[ "$(cat inside/other)" = keep ]
+END
+	says '^fid copy: interrupted: 5 bytes delivered'
+	receipt err 'r["bytes_out"] == 5 and r["sync_seconds"] > 0'
+}
+run a_signal_during_a_sync_comes_before_the_next_sink_is_emptied
+
+what_a_folder_has_under_the_name_has_to_do_for_sparse_and_sync() {
+	mkdir folder
+	echo text > a
+	mkfifo folder/a
+	for option in --sparse --sync; do
+		cat folder/a > got &
+		expect 2 "$fid" copy $option a folder
+		wait $!
+		says "folder/a (sink): $option wants a file"
+		[ ! -s got ]
+	done
+}
+run what_a_folder_has_under_the_name_has_to_do_for_sparse_and_sync
+
 finish

@@ -6,14 +6,15 @@
  * Of a file whose name begins with "liar" it tells that it has ten bytes, and a file whose name
  * begins with a dot takes its time to be made, so that a signal may come meanwhile.
  *
- * It says on standard error what is synced, which fails where the name ends in "bad". It tells
- * of no hole.
+ * It says on standard error what is synced, which fails where the name ends in "bad" and takes
+ * two seconds where it ends in "slow". It tells of no hole.
  */
 #define FUSE_USE_VERSION 35
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,12 +113,19 @@ static int mirror_write_buf(const char *path, struct fuse_bufvec *from, off_t of
 	return (int)fuse_buf_copy(&to, from, FUSE_BUF_SPLICE_NONBLOCK);
 }
 
+static bool ends_in(const char *path, const char *end)
+{
+	size_t length = strlen(path), least = strlen(end);
+
+	return length >= least && strcmp(path + length - least, end) == 0;
+}
+
 static int tell_sync(const char *call, const char *path)
 {
-	size_t length = strlen(path);
-
 	fprintf(stderr, "%s %s\n", call, path);
-	return length >= 3 && strcmp(path + length - 3, "bad") == 0 ? -EIO : 0;
+	if (ends_in(path, "slow"))
+		sleep(2);
+	return ends_in(path, "bad") ? -EIO : 0;
 }
 
 static int mirror_fsync(const char *path, int data_only, struct fuse_file_info *info)

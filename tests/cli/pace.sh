@@ -84,6 +84,30 @@ assert used.ru_nvcsw < 500, used
 END
 }
 
+o_direct_gets_whole_pages_at_any_rate() {
+	command -v python3 > /dev/null || skip "python3 is not installed"
+	bytes 12288 > a
+	: > b
+	cat > direct.py << 'END'
+import os, subprocess, sys
+try:
+    ends = [os.open('a', os.O_RDONLY | (sys.argv[2] == 'a' and os.O_DIRECT)),
+            os.open('b', os.O_WRONLY | os.O_TRUNC | (sys.argv[2] == 'b' and os.O_DIRECT))]
+except OSError as error:
+    sys.exit(77)
+copied = subprocess.run([sys.argv[1], 'copy', '--rate-limit', '10K', f'fd:{ends[0]}',
+                         f'fd:{ends[1]}'], pass_fds=ends, timeout=20)
+sys.exit(copied.returncode)
+END
+	for direct in a b; do
+		status=0
+		python3 direct.py "$fid" $direct || status=$?
+		[ $status -ne 77 ] || skip "this file system has no O_DIRECT"
+		[ $status -eq 0 ]
+		same a b
+	done
+}
+
 a_signal_ends_the_sleep_and_the_account_is_exact() {
 	bytes 1000 > a
 	"$fid" copy --rate-limit 1 --receipt=json --receipt-file r a b 2> err &
@@ -158,6 +182,7 @@ run all_sources_of_cat_share_one_rate
 run what_a_small_source_leaves_is_for_the_next_one
 run bytes_still_move_by_reference
 run a_slow_transfer_sleeps_nearly_all_the_time
+run o_direct_gets_whole_pages_at_any_rate
 run a_signal_ends_the_sleep_and_the_account_is_exact
 run a_sink_that_dies_is_noticed_during_the_sleep
 run a_connection_that_dies_is_noticed_during_the_sleep

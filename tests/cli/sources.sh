@@ -234,4 +234,13 @@ progress_counts_all_sources() {
 }
 run progress_counts_all_sources
 
+progress_does_not_take_a_file_for_standard_input() {
+	bytes 600000 > a
+	truncate -s 100M ./-
+	echo text | expect 0 "$fid" copy --rate-limit 300K --progress a - b
+	grep -q 'KiB/s' err
+	! grep -q '%' err
+}
+run progress_does_not_take_a_file_for_standard_input
+
 finish

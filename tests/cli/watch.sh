@@ -150,6 +150,22 @@ a_source_that_stands_still_does_not_keep_cat_from_the_next() {
 }
 run a_source_that_stands_still_does_not_keep_cat_from_the_next
 
+a_source_after_one_that_stood_still_fails_by_its_own_name() {
+	mkdir folder
+	mkfifo still same
+	ln -s ../same folder/same
+	sleep 20 > still &
+	writer=$!
+	# Both ends are the same pipe, which is open already.
+	exec 3<> same
+	expect 1 "$fid" copy --idle-timeout 0.3 still same folder
+	exec 3>&-
+	kill "$writer"
+	says 'still (source): nothing came for 0.3 s'
+	says 'same to folder/same: Invalid argument'
+}
+run a_source_after_one_that_stood_still_fails_by_its_own_name
+
 an_idle_timeout_changes_nothing_about_the_route() {
 	bytes 2000000 > a
 	for sink in b -; do
