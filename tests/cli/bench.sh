@@ -339,6 +339,11 @@ records_that_are_none_are_refused_with_the_line() {
 	says 'none (results): No such file'
 	expect 1 "$fid" bench --from "$record" tcp-pipe
 	says 'nothing of these scenarios'
+	for option in --seconds=1 --rounds=6 --dir=. --peers; do
+		expect 2 "$fid" bench --from "$record" "$option"
+		says "measures nothing, so ${option%%=*} has no part in it"
+		[ ! -s out ]
+	done
 }
 run records_that_are_none_are_refused_with_the_line
 
