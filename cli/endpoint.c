@@ -147,6 +147,16 @@ static const char *call_of_socket(const struct endpoint *endpoint)
 	return listens ? "listen" : "connect";
 }
 
+/* A failure whose error means something else here than for files, and so its hint. */
+static void fails_as_socket(const struct endpoint *endpoint, int error, const char *hint)
+{
+	char shown[512];
+
+	print_error("%s (%s): %s while in %s", print_name(shown, sizeof(shown), endpoint->name),
+		    fid_side_name(endpoint->side), strerror(error), call_of_socket(endpoint));
+	print_hint("%s", hint);
+}
+
 /* -1: no listening socket; errno says why. */
 static int listen_at(const struct addrinfo *at)
 {
@@ -199,17 +209,6 @@ static void tell_port(int fd)
 	print_error("listening on port %u", port);
 }
 
-/* What EACCES means for a listener has nothing to do with files. */
-static void refuse_port(const struct endpoint *endpoint)
-{
-	char shown[512];
-
-	print_error("%s (%s): %s while in listen",
-		    print_name(shown, sizeof(shown), endpoint->name),
-		    fid_side_name(endpoint->side), strerror(EACCES));
-	print_hint("ports below 1024 want privileges");
-}
-
 /* The first address of the name that works. -1 after a message. */
 static int open_address(const struct endpoint *endpoint)
 {
@@ -251,7 +250,7 @@ static int open_address(const struct endpoint *endpoint)
 		freeaddrinfo(list);
 	}
 	if (fd < 0 && error == EACCES && listens)
-		refuse_port(endpoint);
+		fails_as_socket(endpoint, error, "ports below 1024 want privileges");
 	else if (fd < 0)
 		fails(endpoint, error, call_of_socket(endpoint));
 	return fd;
@@ -321,7 +320,11 @@ static int open_unix(const struct endpoint *endpoint)
 		return listen_unix(endpoint, &address);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		fails(endpoint, errno, "connect");
+		if (errno == ENOENT)
+			fails_as_socket(endpoint, errno,
+					"nobody listens there: start the listening side first");
+		else
+			fails(endpoint, errno, "connect");
 		if (fd >= 0)
 			close(fd);
 		return -1;
