@@ -137,6 +137,9 @@ table_has_each_entrant_and_fits_into_100_columns() {
 	for name in $some; do
 		grep -q "^$name: [a-z]" out
 	done
+	# Nothing is said of peers that had no part.
+	grep -q '^In short: .*; --peers has other commands' out
+	grep -q '^  file-memory  .*hand loop$' out
 }
 run table_has_each_entrant_and_fits_into_100_columns
 
