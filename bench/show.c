@@ -177,20 +177,33 @@ static void put_comparison(FILE *to, const struct json *comparison)
 	}
 }
 
+static bool has_peers(const struct json *list)
+{
+	struct summary ratio;
+
+	for (const struct json *one = list->first; one; one = one->next)
+		if (json_summary_of(json_get(one, "command"), "ratio", &ratio))
+			return true;
+	return false;
+}
+
 void table_conclusions(FILE *to, const struct json *document)
 {
 	const struct json *list = json_get(document, "conclusions");
+	bool peers;
 
 	if (!list || list->first == list->last)
 		return;
+	peers = has_peers(list);
 	fputc('\n', to);
-	table_text(to, 0,
-		   "In short: the cost of fid_copy to that of the hand loop, and of fid to "
-		   "that of its cheapest peer.");
+	table_text(to, 0, "In short: the cost of fid_copy to that of the hand loop%s",
+		   peers ? ", and of fid to that of its cheapest peer."
+			 : "; --peers has other commands to compare fid with.");
 	for (const struct json *one = list->first; one; one = one->next) {
 		fprintf(to, "  %-16.16s", json_text_of(one, "name"));
 		put_comparison(to, json_get(one, "library"));
-		put_comparison(to, json_get(one, "command"));
+		if (peers)
+			put_comparison(to, json_get(one, "command"));
 		fputc('\n', to);
 	}
 }

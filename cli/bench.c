@@ -85,8 +85,9 @@ struct wish {
 	bool named; /* by an operand */
 	const char *dir;
 	enum output output;
-	const char *plot; /* or NULL */
-	const char *from; /* or NULL */
+	const char *plot;     /* or NULL */
+	const char *from;     /* or NULL */
+	const char *measures; /* an option that is about measuring alone, or NULL */
 	struct progress *progress;
 };
 
@@ -147,17 +148,21 @@ static bool take_option(const struct job *job, struct wish *wish, int option)
 
 	switch (option) {
 	case OPTION_SECONDS:
+		wish->measures = "--seconds";
 		return parse_number(job, "--seconds", optarg, 0.01, SECONDS_MAX,
 				    &bench.seconds);
 	case OPTION_ROUNDS:
+		wish->measures = "--rounds";
 		if (!parse_number(job, "--rounds", optarg, ROUNDS_MIN, ROUNDS_MAX, &number))
 			return false;
 		bench.rounds = (unsigned)number;
 		return true;
 	case OPTION_DIR:
+		wish->measures = "--dir";
 		wish->dir = optarg;
 		return true;
 	case OPTION_PEERS:
+		wish->measures = "--peers";
 		bench.peers = true;
 		return true;
 	case OPTION_JSON:
@@ -471,6 +476,9 @@ int bench_run(int argc, char **argv)
 				return STATUS_USAGE;
 		}
 	}
+	if (wish.from && wish.measures)
+		return job_misused(&job, "--from measures nothing, so %s has no part in it",
+				   wish.measures);
 	status = choose(&wish, argv + optind);
 	if (status != STATUS_DONE)
 		return status;

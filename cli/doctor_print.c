@@ -152,9 +152,9 @@ static void show_ends(const struct screen *screen, const struct group *group)
 		return;
 	}
 	put_ends(screen, group, "source_", STATE_OK, true, "spliced from");
-	put_ends(screen, group, "source_", STATE_OK, false, "copied from");
+	put_ends(screen, group, "source_", STATE_OK, false, "not spliced: from");
 	put_ends(screen, group, "sink_", STATE_OK, true, "spliced to");
-	put_ends(screen, group, "sink_", STATE_OK, false, "copied to");
+	put_ends(screen, group, "sink_", STATE_OK, false, "not spliced: to");
 	put_ends(screen, group, "source_", STATE_UNKNOWN, false, "not asked: from");
 	put_ends(screen, group, "sink_", STATE_UNKNOWN, false, "not asked: to");
 	for (size_t i = 0; i < group->count; i++) {

@@ -106,6 +106,12 @@ bool endpoint_parse(struct endpoint *endpoint, const char *name, enum fid_side s
 	};
 
 	*endpoint = (struct endpoint){.name = name, .side = side, .path = name, .fd = -1};
+	if (!*name) {
+		print_error("the name of a %s is empty",
+			    side == FID_SIDE_SOURCE ? "SOURCE" : "SINK");
+		print_hint("is a variable of the shell not set?");
+		return false;
+	}
 	if (strcmp(name, "-") == 0) {
 		endpoint->kind = ENDPOINT_DESCRIPTOR;
 		endpoint->fd = side == FID_SIDE_SOURCE ? STDIN_FILENO : STDOUT_FILENO;
@@ -139,6 +145,16 @@ static const char *call_of_socket(const struct endpoint *endpoint)
 		       endpoint->kind == ENDPOINT_UNIX_LISTEN;
 
 	return listens ? "listen" : "connect";
+}
+
+/* A failure whose error means something else here than for files, and so its hint. */
+static void fails_as_socket(const struct endpoint *endpoint, int error, const char *hint)
+{
+	char shown[512];
+
+	print_error("%s (%s): %s while in %s", print_name(shown, sizeof(shown), endpoint->name),
+		    fid_side_name(endpoint->side), strerror(error), call_of_socket(endpoint));
+	print_hint("%s", hint);
 }
 
 /* -1: no listening socket; errno says why. */
@@ -233,7 +249,9 @@ static int open_address(const struct endpoint *endpoint)
 		}
 		freeaddrinfo(list);
 	}
-	if (fd < 0)
+	if (fd < 0 && error == EACCES && listens)
+		fails_as_socket(endpoint, error, "ports below 1024 want privileges");
+	else if (fd < 0)
 		fails(endpoint, error, call_of_socket(endpoint));
 	return fd;
 }
@@ -302,7 +320,11 @@ static int open_unix(const struct endpoint *endpoint)
 		return listen_unix(endpoint, &address);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		fails(endpoint, errno, "connect");
+		if (errno == ENOENT)
+			fails_as_socket(endpoint, errno,
+					"nobody listens there: start the listening side first");
+		else
+			fails(endpoint, errno, "connect");
 		if (fd >= 0)
 			close(fd);
 		return -1;
@@ -407,7 +429,7 @@ bool endpoint_missing(const struct endpoint *source, int error)
 {
 	fails(source, error, NULL);
 	if (error == ENOENT && strchr(source->path, ':'))
-		print_hint("'fid help' lists the kinds of names");
+		print_hint("'fid help copy' lists the kinds of names");
 	return false;
 }
 
@@ -457,6 +479,7 @@ static bool open_file_sink(struct endpoint *sink, const struct endpoint *source,
 	mode_t mode = source && endpoint_is_regular(source) ? source->stat.st_mode & 0777
 							    : 0666;
 	struct stat there;
+	int error;
 
 	if (stat(sink->path, &there) == 0 && S_ISDIR(there.st_mode) &&
 	    !endpoint_enter_directory(sink, source))
@@ -470,7 +493,13 @@ static bool open_file_sink(struct endpoint *sink, const struct endpoint *source,
 			sink->fd = open_path(sink->path, flags | O_CREAT, mode);
 		sink->is_new_name = sink->fd >= 0;
 	}
-	return sink->fd >= 0 || fails(sink, errno, NULL);
+	if (sink->fd >= 0)
+		return true;
+	/* The kernel takes "new/" for a directory, and there is none. */
+	error = errno;
+	if (error == EISDIR && stat(sink->path, &there) < 0)
+		error = errno;
+	return fails(sink, error, NULL);
 }
 
 bool endpoint_open_sink(struct endpoint *sink, const struct endpoint *source, bool append)

@@ -466,7 +466,10 @@ bool job_open_receipt(struct job *job)
 		print_error("%s (receipt): %s",
 			    print_name(shown, sizeof(shown), job->receipt_path),
 			    strerror(error));
-		print_hint_for(error, FID_SIDE_NONE);
+		if (error == ENOENT)
+			print_hint("its folder must exist");
+		else
+			print_hint_for(error, FID_SIDE_NONE);
 		return false;
 	}
 	return true;

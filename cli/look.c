@@ -145,7 +145,7 @@ static int open_folder(const char *path)
 	else if (!*name)
 		errno = ENOENT;
 	else if (slash && !slash[1])
-		errno = EISDIR;
+		errno = ENOENT; /* a directory, by its name */
 	else if (!slash)
 		fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	else {

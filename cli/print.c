@@ -102,8 +102,7 @@ static const struct {
 	 "somebody listens there already: choose another address, or see 'ss -lntxp'"},
 	{EADDRNOTAVAIL, FID_SIDE_NONE, "that is no address of this machine"},
 	{EACCES, FID_SIDE_NONE,
-	 "check the permissions of the name and of the folders above it; ports below 1024 "
-	 "want privileges"},
+	 "check the permissions of the name and of the folders above it"},
 	{EPERM, FID_SIDE_NONE,
 	 "a sandbox, an attribute (lsattr) or a missing privilege forbids it"},
 	{ENOENT, FID_SIDE_SINK, "the folder of the sink must exist"},

@@ -15,13 +15,13 @@
 struct transfer {
 	const struct job *job;
 	struct endpoint *sink; /* NULL: between two */
-	bool sink_is_stdout;
-	uint64_t sink_began; /* receipt.bytes_out when it became the sink */
+	uint64_t sink_began;   /* receipt.bytes_out when it became the sink */
 	struct progress progress;
-	struct pace pace;       /* one for all sources */
-	uint64_t granted;       /* to the flow that runs */
-	int sink_error;         /* what the sink died of while the run slept for its pace */
-	bool sink_is_noisy;     /* it has events that mean nothing */
+	struct pace pace;   /* one for all sources */
+	uint64_t granted;   /* to the flow that runs */
+	int sink_error;     /* what the sink died of while the run slept for its pace */
+	bool sink_is_noisy; /* it has events that mean nothing */
+	bool sink_is_stdout;
 	struct branch *branch;  /* --digest; NULL before the first source and after the last */
 	enum fid_method direct; /* what would have been tried first without it */
 	struct fid_receipt receipt; /* the sum of count sources */
@@ -33,12 +33,12 @@ struct transfer {
 	struct passage *passage; /* of a branch */
 	uint64_t hole_bytes;     /* of all sources, left as holes */
 	uint64_t sync_ns;        /* 0: nothing was synced yet */
-	bool sync_failed;
 	/* Nothing has moved for idle_ns, since idle_bytes were in and out. */
 	uint64_t idle_ns;
 	uint64_t idle_bytes;
 	uint64_t looked_ns;
-	bool idled;        /* and that ended it */
+	bool idled; /* and that ended it */
+	bool sync_failed;
 	uint64_t expected; /* bytes of all sources, holes and all; PROGRESS_UNKNOWN */
 	/* Finds out expected when the first line is to be shown; NULL: expected is set. */
 	uint64_t (*expect)(void *context);

@@ -137,6 +137,9 @@ table_has_each_entrant_and_fits_into_100_columns() {
 	for name in $some; do
 		grep -q "^$name: [a-z]" out
 	done
+	# Nothing is said of peers that had no part.
+	grep -q '^In short: .*; --peers has other commands' out
+	grep -q '^  file-memory  .*hand loop$' out
 }
 run table_has_each_entrant_and_fits_into_100_columns
 
@@ -339,6 +342,11 @@ records_that_are_none_are_refused_with_the_line() {
 	says 'none (results): No such file'
 	expect 1 "$fid" bench --from "$record" tcp-pipe
 	says 'nothing of these scenarios'
+	for option in --seconds=1 --rounds=6 --dir=. --peers; do
+		expect 2 "$fid" bench --from "$record" "$option"
+		says "measures nothing, so ${option%%=*} has no part in it"
+		[ ! -s out ]
+	done
 }
 run records_that_are_none_are_refused_with_the_line
 

@@ -83,7 +83,8 @@ a_sink_that_is_a_directory_gets_the_file_by_its_name() {
 	expect 0 "$fid" copy ./dir/../a dir/
 	same a dir/a
 	expect 1 "$fid" copy a no-dir/
-	says 'no-dir/ (sink): '
+	says 'no-dir/ (sink): No such file or directory'
+	says 'hint: the folder of the sink must exist'
 	echo text | expect 1 "$fid" copy - dir
 	says '^fid copy: dir (sink): Is a directory'
 	says 'hint: name a file in it'
@@ -340,9 +341,22 @@ permissions_are_reported_with_a_hint() {
 		expect 1 "$fid" copy a /dev/null
 	fi
 	says 'a (source): Permission denied'
-	says 'hint: check the permissions'
+	says 'hint: check the permissions of the name and of the folders above it$'
 }
 run permissions_are_reported_with_a_hint
+
+a_port_that_wants_privileges_is_reported_as_one() {
+	[ "$(id -u)" -eq 0 ] || skip 'needs root, to become somebody else'
+	[ "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)" -gt 1 ] ||
+		skip 'ports want no privileges here'
+	chmod 755 .. .
+	cp "$fid" ../fid && chmod 755 ../fid
+	expect 1 setpriv --reuid 65534 --clear-groups ../fid copy tcp-listen:localhost:1 /dev/null
+	says '^fid copy: tcp-listen:localhost:1 (source): Permission denied while in listen$'
+	says 'hint: ports below 1024 want privileges'
+	[ "$(wc -l < err)" -eq 2 ]
+}
+run a_port_that_wants_privileges_is_reported_as_one
 
 a_missing_folder_of_the_sink_is_reported() {
 	expect 1 "$fid" copy /dev/null no/such/folder

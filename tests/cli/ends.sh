@@ -127,6 +127,7 @@ nobody_who_listens_is_reported_with_a_hint() {
 	says 'hint: nobody listens there'
 	expect 1 "$fid" copy /dev/null unix:none
 	says 'unix:none (sink): No such file or directory while in connect'
+	says 'hint: nobody listens there: start the listening side first'
 }
 run nobody_who_listens_is_reported_with_a_hint
 

@@ -12,7 +12,7 @@ run fid_alone_explains_itself_and_is_wrong_usage
 
 help_is_on_standard_output_and_at_most_80_columns_wide() {
 	for words in help --help -h 'help copy' 'help cat' 'help help' 'copy --help' 'copy -h' 'help bench' \
-		'cat --help' 'help run' 'run --help' 'run -h'; do
+		'help tee' 'help why' 'help doctor' 'cat --help' 'help run' 'run --help' 'run -h'; do
 		# The words are split on purpose.
 		expect 0 "$fid" $words
 		silent
@@ -70,6 +70,36 @@ wrong_operands_are_status_2_with_a_hint() {
 	[ ! -e three ]
 }
 run wrong_operands_are_status_2_with_a_hint
+
+empty_names_are_wrong_usage_and_touch_nothing() {
+	echo keep > b
+	expect 2 "$fid" copy '' b
+	says '^fid copy: the name of a SOURCE is empty$'
+	says '^fid copy: hint: '
+	expect 2 "$fid" copy b ''
+	says 'the name of a SINK is empty'
+	expect 2 "$fid" copy b '' c
+	expect 2 "$fid" cat b ''
+	[ ! -s out ]
+	echo text | expect 2 "$fid" tee b ''
+	expect 2 "$fid" why '' b
+	[ "$(cat b)" = keep ]
+	[ ! -e c ]
+}
+run empty_names_are_wrong_usage_and_touch_nothing
+
+hints_name_what_is_there() {
+	expect 1 "$fid" copy tpc:host:1 b
+	says "hint: 'fid help copy' lists the kinds of names"
+	expect 0 "$fid" help copy
+	grep -q -F 'tcp:HOST:PORT' out
+	echo text > a
+	expect 1 "$fid" copy --receipt-file no-dir/r a b
+	says '^fid copy: no-dir/r (receipt): No such file or directory$'
+	says 'hint: its folder must exist'
+	[ ! -e b ]
+}
+run hints_name_what_is_there
 
 unknown_options_are_status_2_with_a_hint() {
 	expect 2 "$fid" copy --bogus a b
