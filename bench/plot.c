@@ -6,6 +6,7 @@
 #include "plot.h"
 #include "table.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -64,7 +65,8 @@ static size_t line_length(const char *text, size_t columns)
 	if (length <= columns)
 		return length;
 	length = columns;
-	while (length > 0 && text[length] != ' ')
+	/* A number and its unit stay together. */
+	while (length > 0 && (text[length] != ' ' || isdigit((unsigned char)text[length - 1])))
 		length--;
 	return length ? length : columns;
 }

@@ -71,7 +71,7 @@ shown() {
 		return 1
 	}
 	awk 'length($0) > 100 { print "too wide: " $0; exit 1 }' out
-	! grep -q "$(printf '\033')" out
+	! grep -q "$(printf '\033')" out || return 1
 	LC_ALL=C tr -d '\n -~' < out > other
 	[ ! -s other ]
 }
