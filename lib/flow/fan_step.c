@@ -336,7 +336,7 @@ int fid_fan_step(struct fid_fan *fan, struct fid_fan_wait *ret_wait)
 	/* Whether the caller looks at idle sinks before it waits is not known. */
 	if (result == FID_WAIT && fan->fds_count > 0 &&
 	    fan->kernel->poll(fan->kernel, fan->fds, fan->fds_count, 0) > 0 &&
-	    judge_events(fan))
+	    judge_events(fan) && !is_over(fan, &result))
 		result = FID_MORE;
 	release_signals(fan);
 	if (ret_wait)

@@ -190,6 +190,34 @@ TEST(a_fan_ends_when_its_last_sink_fails_or_when_one_must_not)
 	in_child(8, fan_stops, NULL);
 }
 
+/* A sink that had nothing to take when it broke: the step that sees it is the last. */
+TEST(a_step_that_sees_an_idle_sink_break_ends_a_fan_that_must_stop)
+{
+	struct fid_fan_options options = {.size = sizeof(options), .flags = FID_FAN_STOP};
+	int source[2], broken[2], other[2];
+	struct fid_fan *fan;
+
+	small_pair(END_PIPE, 4096, source);
+	small_pair(END_PIPE, 4096, broken);
+	small_pair(END_PIPE, 4096, other);
+	CHECK_EQUAL(fid_fan_new(&fan, source[0], &options), 0);
+	CHECK_EQUAL(fid_fan_add(fan, broken[1], NULL), 0);
+	CHECK_EQUAL(fid_fan_add(fan, other[1], NULL), 1);
+	CHECK_EQUAL(fid_fan_step(fan, NULL), FID_WAIT);
+	close(broken[0]);
+	CHECK_EQUAL(fid_fan_step(fan, NULL), -EPIPE);
+	CHECK_EQUAL(fid_fan_receipt(fan)->error, -EPIPE);
+	CHECK_EQUAL(fid_fan_receipt(fan)->error_side, FID_SIDE_SINK);
+	CHECK_EQUAL(fid_fan_sink_receipt(fan, 0)->error, -EPIPE);
+	CHECK_EQUAL(fid_fan_sink_receipt(fan, 1)->error, 0);
+	fid_fan_free(fan);
+	for (int i = 0; i < 2; i++)
+		close(source[i]);
+	close(broken[1]);
+	for (int i = 0; i < 2; i++)
+		close(other[i]);
+}
+
 /*
  * The sink that was behind the others is gone: what they have had is thrown away, and not a
  * byte more, although the source has it.
