@@ -272,7 +272,7 @@ grep -x 'fsyncdir /' server
 : > server
 "$fid" copy --sync a mounted/new
 grep -x 'fsync /new' server
-! grep fsyncdir server
+[ "$(grep -c fsyncdir server)" -eq 0 ]
 "$fid" cat --sync a > mounted/out
 grep -x 'fsync /out' server
 END

@@ -16,8 +16,9 @@ run() {
 	mkdir "$here/$count"
 	(
 		cd "$here/$count"
-		# What a test that fails leaves running goes with it.
-		trap 'for job in $(jobs -p); do kill "$job" 2> /dev/null || :; done' EXIT
+		# What a test that fails leaves running goes with it. A file takes the list, since
+		# in $(jobs -p) dash lists the jobs of that subshell, which has none.
+		trap 'jobs -p > "$here/jobs"; xargs -r kill < "$here/jobs" 2> /dev/null || :' EXIT
 		set -e
 		"$1"
 	) > "$here/log" 2>&1
