@@ -123,6 +123,9 @@ module Tap
       result = nil
       Thread.handle_interrupt(Hang => :never) do
         watcher = Tap.watch("#{self.class}##{name}", Thread.current)
+        # A thread that begins is in the allocator, and the locks of the address sanitizer's
+        # stay locked for ever in a child that a test forks just then.
+        Thread.pass until watcher.stop?
         begin
           result = super
         ensure
