@@ -351,8 +351,8 @@ a_port_that_wants_privileges_is_reported_as_one() {
 		skip 'ports want no privileges here'
 	chmod 755 .. .
 	cp "$fid" ../fid && chmod 755 ../fid
-	expect 1 setpriv --reuid 65534 --clear-groups ../fid copy tcp-listen:localhost:1 /dev/null
-	says '^fid copy: tcp-listen:localhost:1 (source): Permission denied while in listen$'
+	expect 1 setpriv --reuid 65534 --clear-groups ../fid copy tcp-listen:127.0.0.1:1 /dev/null
+	says '^fid copy: tcp-listen:127.0.0.1:1 (source): Permission denied while in listen$'
 	says 'hint: ports below 1024 want privileges'
 	[ "$(wc -l < err)" -eq 2 ]
 }
