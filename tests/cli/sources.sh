@@ -202,6 +202,26 @@ no_file_in_a_folder_is_written_that_is_still_to_be_read() {
 }
 run no_file_in_a_folder_is_written_that_is_still_to_be_read
 
+no_file_that_is_new_in_a_folder_is_written_twice() {
+	for name in one two three; do
+		echo $name > $name
+	done
+	mkdir dir
+	# Neither is there when they are looked at, and both are the same file.
+	ln -s ../new dir/one
+	ln -s ../new dir/three
+	expect 1 "$fid" copy one two three dir
+	says '^fid copy: dir/three (sink): it has the bytes of another source already'
+	same one new
+	same two dir/two
+	# One name leads to the file that another one makes.
+	rm dir/*
+	ln -s one dir/two
+	expect 1 "$fid" copy one two dir
+	same one dir/one
+}
+run no_file_that_is_new_in_a_folder_is_written_twice
+
 a_signal_ends_several_sources_with_one_receipt() {
 	echo one > a
 	mkfifo fifo
