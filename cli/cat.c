@@ -70,6 +70,7 @@ int cat_run(int argc, char **argv)
 	int status, first;
 
 	signals_take_reports();
+	signals_take_limits();
 	first = job_parse(&job, argc, argv, &status);
 	if (first < 0)
 		return status;

@@ -184,6 +184,7 @@ int copy_run(int argc, char **argv)
 	char *last;
 
 	signals_take_reports();
+	signals_take_limits();
 	first = job_parse(&job, argc, argv, &status);
 	if (first < 0)
 		return status;

@@ -3,6 +3,7 @@
 
 #include "command.h"
 #include "job.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -115,6 +116,7 @@ int doctor_run(int argc, char **argv)
 	bool json = false;
 	int option;
 
+	signals_take_limits();
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (option) {

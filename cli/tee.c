@@ -227,6 +227,7 @@ int tee_run(int argc, char **argv)
 	int status, first;
 
 	signals_take_reports();
+	signals_take_limits();
 	first = job_parse(&tee.job, argc, argv, &status);
 	if (first < 0)
 		return status;

@@ -464,6 +464,20 @@ few_descriptors_and_little_memory_are_findings() {
 }
 run few_descriptors_and_little_memory_are_findings
 
+a_limit_of_file_sizes_is_no_sandbox_that_kills() {
+	for blocks in 0 8; do
+		# The report itself goes into a pipe.
+		{
+			(ulimit -f $blocks && timeout 60 "$fid" doctor --json .) || :
+		} 2> err | cat > json
+		python3 "$here/found.py" json "amiss <= {'memory.memory_seal'} and
+			(not amiss or 'ulimit -f' in f['memory.memory_seal']['advice']) and not d['complete'] and 'kill' not in str(d) and
+			p['reflink']['state'] == 'unknown' and p['reflink']['error'] == 'EFBIG'"
+	done
+	expect 1 sh -c "ulimit -f 0; exec '$fid' doctor ."
+}
+run a_limit_of_file_sizes_is_no_sandbox_that_kills
+
 an_ignored_signal_of_children_changes_nothing() {
 	found True "$fid" doctor --json
 	status=$got
