@@ -53,7 +53,10 @@ static void check_default(struct place *place, const struct facts *facts)
 	const char *elsewhere = getenv("TMPDIR");
 
 	check_place(place, ".", facts, false);
-	if (!place->directory[0] || place->writable)
+	if (place->writable)
+		return;
+	/* One may stand where one may not even look: root's home, after su. */
+	if (!place->directory[0] && place->group.findings[0].error != EACCES)
 		return;
 	check_place(place, elsewhere && *elsewhere ? elsewhere : "/tmp", facts, false);
 }
