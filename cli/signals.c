@@ -14,6 +14,7 @@ static bool catching[ENDS];
 static volatile sig_atomic_t caught, asked;
 /* Whether SIGALRM has a handler; and whether it comes anyway. */
 static volatile sig_atomic_t has_alarm, ticks;
+static bool kept;
 
 static bool takes_reports;
 static void (*report_function)(void *context);
@@ -115,11 +116,28 @@ void signals_catch(unsigned tick_ms)
 	}
 }
 
+void signals_keep(void)
+{
+	kept = true;
+}
+
+void signals_let_go(void)
+{
+	if (!kept)
+		return;
+	kept = false;
+	signals_release();
+}
+
 void signals_release(void)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
 
 	catch_reports(true);
+	if (kept) {
+		set_timer(0);
+		return;
+	}
 	/* From here on no handler sets an alarm, which nothing would catch. */
 	has_alarm = 0;
 	set_timer(0);

@@ -40,6 +40,13 @@ void signals_catch(unsigned tick_ms);
 /* They end the process at once again, as at its start. */
 void signals_release(void);
 
+/*
+ * What was caught stays so after signals_release(), for what does not sleep: between two
+ * sources a signal ends the transfer in order, too. Until signals_let_go().
+ */
+void signals_keep(void);
+void signals_let_go(void);
+
 /* The signal that was noted, or 0. */
 int signals_caught(void);
 

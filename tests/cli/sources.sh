@@ -236,6 +236,25 @@ a_signal_ends_several_sources_with_one_receipt() {
 }
 run a_signal_ends_several_sources_with_one_receipt
 
+a_signal_between_two_small_sources_is_told_of_as_well() {
+	echo x > x
+	# Of so many, most of the time none is being moved.
+	many=$(yes x | head -n 100000)
+	for i in 1 2 3 4 5 6 7 8; do
+		rm -f out
+		"$fid" cat --receipt=json $many > out 2> err &
+		until_true [ -s out ]
+		kill $!
+		status=0
+		wait $! || status=$?
+		[ "$status" -ne 0 ] || skip "it was over too soon"
+		[ "$status" -eq 143 ]
+		says '^fid cat: interrupted: '
+		receipt err "r['bytes_out'] == $(wc -c < out)"
+	done
+}
+run a_signal_between_two_small_sources_is_told_of_as_well
+
 progress_counts_all_sources() {
 	# 1.5 MiB through a pipe whose reader takes its time.
 	bytes 500000 > a
