@@ -178,7 +178,7 @@ void look(struct answer *answer, const void *about)
 		find_directory(path, directory);
 	answer->yes = S_ISREG(stat.st_mode);
 	/* Not of the file itself, on which something else may be mounted. */
-	folder = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	folder = S_ISDIR(stat.st_mode) ? -1 : open(directory, O_PATH | O_CLOEXEC);
 	type_of(folder < 0 ? fd : folder, answer->word);
 	made = make_file(directory);
 	answer->number[0] = made < 0 ? errno : 0;
@@ -203,13 +203,21 @@ static bool make_two(struct answer *answer, const struct files *about, int files
 	return true;
 }
 
+/* What was said of a sink: that it is full says nothing about the call. */
+static void hear_of_sink(struct answer *answer, int64_t said)
+{
+	answer->number[0] = said;
+	if (said == -ENOSPC || said == -EDQUOT || said == -EFBIG)
+		answer->error = (int)-said;
+}
+
 void try_reflink(struct answer *answer, const void *about)
 {
 	int files[2];
 
 	if (!make_two(answer, about, files))
 		return;
-	answer->number[0] = ioctl(files[1], FICLONE, files[0]) < 0 ? -errno : BYTES;
+	hear_of_sink(answer, ioctl(files[1], FICLONE, files[0]) < 0 ? -errno : BYTES);
 	answer->yes = answer->number[0] > 0 && holds(files[1], BYTES);
 }
 
@@ -220,7 +228,7 @@ void try_copy_file_range(struct answer *answer, const void *about)
 
 	if (!make_two(answer, about, files))
 		return;
-	answer->number[0] = kernel_copy_file_range(files[0], &from, files[1], &to, BYTES);
+	hear_of_sink(answer, kernel_copy_file_range(files[0], &from, files[1], &to, BYTES));
 	answer->yes = answer->number[0] > 0 && holds(files[1], answer->number[0]);
 }
 
@@ -248,7 +256,7 @@ static void splice_to(struct answer *answer, int file, int64_t *to)
 		answer->error = errno;
 		return;
 	}
-	answer->number[0] = kernel_splice(ends[0], NULL, file, to, 4096, SPLICE_F_NONBLOCK);
+	hear_of_sink(answer, kernel_splice(ends[0], NULL, file, to, 4096, SPLICE_F_NONBLOCK));
 	answer->yes = answer->number[0] > 0 && holds(file, answer->number[0]);
 }
 

@@ -522,6 +522,18 @@ a_limit_of_file_sizes_is_no_sandbox_that_kills() {
 }
 run a_limit_of_file_sizes_is_no_sandbox_that_kills
 
+a_file_system_that_is_full_is_no_reason_to_blame_a_call() {
+	[ "$(id -u)" = 0 ] || skip "mounting takes root"
+	mkdir full
+	mount -t tmpfs -o size=64k none full 2> /dev/null || skip "mounting is refused here"
+	trap 'umount full' EXIT
+	found "p['splice_sink']['state'] == 'unknown' and p['splice_sink']['error'] == 'ENOSPC' and
+		'room' in p['splice_sink']['advice'] and p['splice_source']['state'] == 'ok' and
+		'missing' not in [one['state'] for one in p.values()]" "$fid" doctor --json full
+	[ -z "$(ls -A full)" ]
+}
+run a_file_system_that_is_full_is_no_reason_to_blame_a_call
+
 an_ignored_signal_of_children_changes_nothing() {
 	found True "$fid" doctor --json
 	status=$got
