@@ -234,5 +234,5 @@ int tee_run(int argc, char **argv)
 	status = tee_checked(&tee, argc - first, argv + first);
 	fid_fan_free(tee.fan);
 	free(tee.sinks);
-	return status;
+	return job_end(&tee.job, status);
 }
