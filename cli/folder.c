@@ -251,7 +251,7 @@ static enum outcome copy_all(struct transfer *transfer, struct sources *list,
 
 	while (list->names[count])
 		count++;
-	written.files = calloc(count, sizeof(*written.files));
+	written.files = calloc(count + 1, sizeof(*written.files));
 	if (!written.files) {
 		print_error("%s", strerror(ENOMEM));
 		return OUTCOME_FAILED;
