@@ -81,6 +81,14 @@ static enum fid_method first_way(const struct job *job, const struct endpoint *s
 	return (enum fid_method)ladder.rung[0].method;
 }
 
+/* What making one failed with; a thread that was not to be had is no call of a flow. */
+static enum fid_call call_of(int error)
+{
+	return error == -ENOMEM   ? FID_CALL_MEMORY
+	       : error == -EAGAIN ? FID_CALL_NONE
+				  : FID_CALL_PIPE;
+}
+
 int branch_open(struct transfer *transfer, const struct endpoint *source,
 		struct fid_receipt *ret_receipt)
 {
@@ -95,7 +103,7 @@ int branch_open(struct transfer *transfer, const struct endpoint *source,
 		*ret_receipt = (struct fid_receipt){
 			.error = error,
 			.error_side = FID_SIDE_FID,
-			.error_call = FID_CALL_PIPE,
+			.error_call = call_of(error),
 			.source_changed = -1,
 		};
 	return error;
@@ -466,7 +474,10 @@ static int begin(struct passage *passage, const struct endpoint *source,
 	error = new_fan(passage, sink, options);
 	if (error < 0) {
 		ret_receipt->error = error;
-		ret_receipt->error_side = passage->fan ? FID_SIDE_SINK : FID_SIDE_FID;
+		ret_receipt->error_side = error == -ENOMEM || !passage->fan ||
+							  passage->to_digest < 0
+						  ? FID_SIDE_FID
+						  : FID_SIDE_SINK;
 	}
 	return error;
 }

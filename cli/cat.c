@@ -70,6 +70,7 @@ int cat_run(int argc, char **argv)
 	int status, first;
 
 	signals_take_reports();
+	signals_take_limits();
 	first = job_parse(&job, argc, argv, &status);
 	if (first < 0)
 		return status;
@@ -79,5 +80,5 @@ int cat_run(int argc, char **argv)
 		return job_misused(&job, "--offset wants one SOURCE only");
 	if (job.receipt_path && strcmp(job.receipt_path, "-") == 0)
 		return job_misused(&job, "standard output is the sink: no room for a receipt");
-	return cat(&job, first < argc ? argv + first : alone);
+	return job_end(&job, cat(&job, first < argc ? argv + first : alone));
 }

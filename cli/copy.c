@@ -184,6 +184,7 @@ int copy_run(int argc, char **argv)
 	char *last;
 
 	signals_take_reports();
+	signals_take_limits();
 	first = job_parse(&job, argc, argv, &status);
 	if (first < 0)
 		return status;
@@ -198,5 +199,5 @@ int copy_run(int argc, char **argv)
 	if (sources_parse(argv + first) && endpoint_parse(&sink, last, FID_SIDE_SINK))
 		status = copy_checked(&job, argv + first, &sink);
 	endpoint_forget(&sink);
-	return status;
+	return job_end(&job, status);
 }

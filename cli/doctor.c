@@ -3,6 +3,7 @@
 
 #include "command.h"
 #include "job.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -52,7 +53,10 @@ static void check_default(struct place *place, const struct facts *facts)
 	const char *elsewhere = getenv("TMPDIR");
 
 	check_place(place, ".", facts, false);
-	if (!place->directory[0] || place->writable)
+	if (place->writable)
+		return;
+	/* One may stand where one may not even look: root's home, after su. */
+	if (!place->directory[0] && place->group.findings[0].error != EACCES)
 		return;
 	check_place(place, elsewhere && *elsewhere ? elsewhere : "/tmp", facts, false);
 }
@@ -115,6 +119,7 @@ int doctor_run(int argc, char **argv)
 	bool json = false;
 	int option;
 
+	signals_take_limits();
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (option) {

@@ -102,20 +102,31 @@ static bool parse_mount(char *line, int wanted, dev_t device, char type[64])
 	return true;
 }
 
+/* A FUSE server may call itself anything; what JSON would have to escape is no part of it. */
+static void make_plain(char *type)
+{
+	for (; *type; type++)
+		if (*type < ' ' || *type > '~' || *type == '"' || *type == '\\')
+			*type = '?';
+}
+
 /* By its mount; gVisor has no mnt_id there, and the device must do. */
-static void type_of(int fd, const struct stat *stat, char type[64])
+static void type_of(int fd, char type[64])
 {
 	char path[64], number[32], line[4096];
-	struct statfs about;
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	struct stat stat = {0};
+	struct statfs about;
 	bool found = false;
 
+	fstat(fd, &stat);
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	line_of(path, "mnt_id:", number, sizeof(number));
 	while (mounts && !found && fgets(line, sizeof(line), mounts))
-		found = parse_mount(line, atoi(number), stat->st_dev, type);
+		found = parse_mount(line, atoi(number), stat.st_dev, type);
 	if (mounts)
 		fclose(mounts);
+	make_plain(type);
 	if (found)
 		return;
 	if (fstatfs(fd, &about) == 0)
@@ -126,6 +137,22 @@ static void type_of(int fd, const struct stat *stat, char type[64])
 
 /* ---- Questions ---- */
 
+/* The directory that the file is in, and not that of a link to it. */
+static void find_directory(const char *path, char directory[PATH_MAX])
+{
+	struct stat named;
+	char *slash;
+
+	/* What has no name, such as a pipe in /proc/self/fd, is where its link is. */
+	if (lstat(path, &named) < 0 || !S_ISLNK(named.st_mode) || !realpath(path, directory))
+		snprintf(directory, PATH_MAX, "%s", path);
+	slash = strrchr(directory, '/');
+	if (!slash)
+		strcpy(directory, ".");
+	else
+		slash[slash == directory] = '\0';
+}
+
 /*
  * text: the directory; word: the file system's type; yes: the path is a regular file;
  * number[0]: the error of making a file; number[1]: whether a server stands behind it;
@@ -134,10 +161,10 @@ static void type_of(int fd, const struct stat *stat, char type[64])
 void look(struct answer *answer, const void *about)
 {
 	const char *path = about;
-	char *directory = answer->text, *slash;
+	char *directory = answer->text;
 	struct fid_end end;
 	struct stat stat;
-	int fd, made;
+	int fd, folder, made;
 
 	/* Not opened as what it is: a FIFO or a device would wait, or do something. */
 	fd = open(path, O_PATH | O_CLOEXEC);
@@ -145,16 +172,14 @@ void look(struct answer *answer, const void *about)
 		answer->error = errno;
 		return;
 	}
-	snprintf(directory, PATH_MAX, "%s", path);
-	if (!S_ISDIR(stat.st_mode)) {
-		slash = strrchr(directory, '/');
-		if (!slash)
-			strcpy(directory, ".");
-		else
-			slash[slash == directory] = '\0';
-	}
+	if (S_ISDIR(stat.st_mode))
+		snprintf(directory, PATH_MAX, "%s", path);
+	else
+		find_directory(path, directory);
 	answer->yes = S_ISREG(stat.st_mode);
-	type_of(fd, &stat, answer->word);
+	/* Not of the file itself, on which something else may be mounted. */
+	folder = S_ISDIR(stat.st_mode) ? -1 : open(directory, O_PATH | O_CLOEXEC);
+	type_of(folder < 0 ? fd : folder, answer->word);
 	made = make_file(directory);
 	answer->number[0] = made < 0 ? errno : 0;
 	answer->number[2] = stuck;
@@ -178,13 +203,21 @@ static bool make_two(struct answer *answer, const struct files *about, int files
 	return true;
 }
 
+/* What was said of a sink: that it is full says nothing about the call. */
+static void hear_of_sink(struct answer *answer, int64_t said)
+{
+	answer->number[0] = said;
+	if (said == -ENOSPC || said == -EDQUOT || said == -EFBIG)
+		answer->error = (int)-said;
+}
+
 void try_reflink(struct answer *answer, const void *about)
 {
 	int files[2];
 
 	if (!make_two(answer, about, files))
 		return;
-	answer->number[0] = ioctl(files[1], FICLONE, files[0]) < 0 ? -errno : BYTES;
+	hear_of_sink(answer, ioctl(files[1], FICLONE, files[0]) < 0 ? -errno : BYTES);
 	answer->yes = answer->number[0] > 0 && holds(files[1], BYTES);
 }
 
@@ -195,7 +228,7 @@ void try_copy_file_range(struct answer *answer, const void *about)
 
 	if (!make_two(answer, about, files))
 		return;
-	answer->number[0] = kernel_copy_file_range(files[0], &from, files[1], &to, BYTES);
+	hear_of_sink(answer, kernel_copy_file_range(files[0], &from, files[1], &to, BYTES));
 	answer->yes = answer->number[0] > 0 && holds(files[1], answer->number[0]);
 }
 
@@ -223,7 +256,7 @@ static void splice_to(struct answer *answer, int file, int64_t *to)
 		answer->error = errno;
 		return;
 	}
-	answer->number[0] = kernel_splice(ends[0], NULL, file, to, 4096, SPLICE_F_NONBLOCK);
+	hear_of_sink(answer, kernel_splice(ends[0], NULL, file, to, 4096, SPLICE_F_NONBLOCK));
 	answer->yes = answer->number[0] > 0 && holds(file, answer->number[0]);
 }
 

@@ -139,6 +139,8 @@ void finding_refused(struct finding *finding, const char *call, int error)
 		finding_advise(finding, "raise 'ulimit -n' (LimitNOFILE= of a service)");
 	else if (error == ENOMEM)
 		finding_advise(finding, "raise 'ulimit -v', or the memory of the container");
+	else if (error == EFBIG)
+		finding_advise(finding, "raise 'ulimit -f' (LimitFSIZE= of a service)");
 	else if (sandboxed())
 		finding_advise(finding,
 			       "add \"%s\" to the calls that the seccomp profile of this "

@@ -8,6 +8,20 @@
 #include <errno.h>
 #include <string.h>
 
+/* What would help where a file cannot be made or filled; false: nothing that is known. */
+static bool advise_room(struct finding *finding)
+{
+	if (finding->error == ENOSPC || finding->error == EDQUOT)
+		finding_advise(finding, "make room there: 128 KiB are enough");
+	else if (finding->error == EFBIG)
+		finding_advise(finding, "raise 'ulimit -f' (LimitFSIZE= of a service)");
+	else if (finding->error == EMFILE || finding->error == ENFILE)
+		finding_advise(finding, "raise 'ulimit -n' (LimitNOFILE= of a service)");
+	else
+		return false;
+	return true;
+}
+
 /* Asks, and says why where there is no answer. */
 static bool answered(struct finding *finding, struct answer *answer, question_fn question,
 		     const struct files *about)
@@ -19,6 +33,7 @@ static bool answered(struct finding *finding, struct answer *answer, question_fn
 		return true;
 	finding->error = answer->error;
 	finding_is(finding, STATE_UNKNOWN, "no file to ask with: %s", strerror(answer->error));
+	advise_room(finding);
 	return false;
 }
 
@@ -191,9 +206,7 @@ static void find_writable(struct finding *finding, int error, bool is_stuck)
 			       "when you can");
 	else if (error == EROFS)
 		finding_advise(finding, "mount -o remount,rw, or name a directory elsewhere");
-	else if (error == ENOSPC || error == EDQUOT)
-		finding_advise(finding, "make room there: 128 KiB are enough");
-	else
+	else if (!advise_room(finding))
 		finding_advise(finding,
 			       "name a directory of that file system that this user may "
 			       "write to");

@@ -370,11 +370,24 @@ static int accept_one(const struct endpoint *endpoint, int listener)
 	return fd;
 }
 
+/*
+ * Opening may sleep, and a signal there simply ends the program. Returns false when one came
+ * before.
+ */
+static bool may_sleep(void)
+{
+	signals_let_go();
+	return !signals_caught();
+}
+
 static bool open_socket(struct endpoint *endpoint)
 {
 	bool internet = endpoint->kind == ENDPOINT_TCP || endpoint->kind == ENDPOINT_TCP_LISTEN;
-	int fd = internet ? open_address(endpoint) : open_unix(endpoint);
+	int fd;
 
+	if (!may_sleep())
+		return fails(endpoint, EINTR, NULL);
+	fd = internet ? open_address(endpoint) : open_unix(endpoint);
 	if (fd >= 0 && endpoint->kind == ENDPOINT_TCP_LISTEN && number(endpoint->port, 0) == 0)
 		tell_port(fd);
 	if (fd >= 0 && strcmp(call_of_socket(endpoint), "listen") == 0)
@@ -414,14 +427,19 @@ static bool opened(struct endpoint *endpoint)
 	return true;
 }
 
-/* A FIFO waits for its other end in open(2), and a signal there simply ends the program. */
+/* A FIFO waits for its other end in open(2). */
 static int open_path(const char *path, int flags, mode_t mode)
 {
+	struct stat there;
 	int fd;
 
+	if (stat(path, &there) == 0 && !S_ISREG(there.st_mode) && !may_sleep()) {
+		errno = EINTR;
+		return -1;
+	}
 	do
 		fd = open(path, flags | O_CLOEXEC | O_NOCTTY, mode);
-	while (fd < 0 && errno == EINTR);
+	while (fd < 0 && errno == EINTR && !signals_caught());
 	return fd;
 }
 

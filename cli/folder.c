@@ -157,9 +157,32 @@ static int check(const struct job *job, char **names, const char *folder)
 	return fit ? STATUS_DONE : STATUS_FAILED;
 }
 
+/* The files that have been written. */
+struct written {
+	struct stat *files;
+	size_t count;
+};
+
+/*
+ * Notes a file that is to be written. Returns false when it was already, for another source:
+ * what is not there yet can have several names, by links to it, or since the file system takes
+ * "A" for "a".
+ */
+static bool note_written(struct written *written, const struct endpoint *sink)
+{
+	if (!endpoint_is_regular(sink))
+		return true;
+	for (size_t i = 0; i < written->count; i++)
+		if (endpoint_is(sink, &written->files[i]))
+			return false;
+	written->files[written->count++] = sink->stat;
+	return true;
+}
+
 /* Both ends are open. */
 static enum outcome move(struct transfer *transfer, struct sources *list,
-			 struct endpoint *source, struct endpoint *sink)
+			 struct written *written, struct endpoint *source,
+			 struct endpoint *sink)
 {
 	const struct job *job = transfer->job;
 	enum outcome outcome;
@@ -172,6 +195,11 @@ static enum outcome move(struct transfer *transfer, struct sources *list,
 	if (endpoint_onto_itself(source, sink, -1)) {
 		print_error("%s and the sink are the same file",
 			    print_name(shown, sizeof(shown), source->name));
+		return OUTCOME_FAILED;
+	}
+	if (!note_written(written, sink)) {
+		print_error("%s (sink): it has the bytes of another source already",
+			    print_name(shown, sizeof(shown), sink->name));
 		return OUTCOME_FAILED;
 	}
 	transfer_to(transfer, sink);
@@ -189,8 +217,8 @@ static enum outcome move(struct transfer *transfer, struct sources *list,
 	return transfer_end_sink(transfer, outcome);
 }
 
-static enum outcome copy_one(struct transfer *transfer, struct sources *list, const char *name,
-			     const char *folder)
+static enum outcome copy_one(struct transfer *transfer, struct sources *list,
+			     struct written *written, const char *name, const char *folder)
 {
 	enum outcome outcome = OUTCOME_SOURCE_FAILED;
 	struct endpoint source, sink;
@@ -199,7 +227,7 @@ static enum outcome copy_one(struct transfer *transfer, struct sources *list, co
 	endpoint_parse(&sink, folder, FID_SIDE_SINK);
 	if (endpoint_open_source(&source)) {
 		if (endpoint_open_sink(&sink, &source, transfer->job->append))
-			outcome = move(transfer, list, &source, &sink);
+			outcome = move(transfer, list, written, &source, &sink);
 		else
 			outcome = OUTCOME_FAILED;
 	}
@@ -213,10 +241,39 @@ static enum outcome copy_one(struct transfer *transfer, struct sources *list, co
 	return outcome;
 }
 
+/* One after the other. */
+static enum outcome copy_all(struct transfer *transfer, struct sources *list,
+			     const char *folder)
+{
+	enum outcome outcome = OUTCOME_DONE;
+	struct written written = {0};
+	size_t count = 0;
+
+	while (list->names[count])
+		count++;
+	written.files = calloc(count + 1, sizeof(*written.files));
+	if (!written.files) {
+		print_error("%s", strerror(ENOMEM));
+		return OUTCOME_FAILED;
+	}
+	/* A signal during the sync of one ends it before the next one is emptied. */
+	while (*list->names && !signals_caught()) {
+		enum outcome this = copy_one(transfer, list, &written, *list->names++, folder);
+
+		if (this == OUTCOME_DONE)
+			continue;
+		/* One that fails does not keep those after it from being moved. */
+		outcome = this;
+		if (this != OUTCOME_SOURCE_FAILED && this != OUTCOME_FAILED)
+			break;
+	}
+	free(written.files);
+	return outcome;
+}
+
 int folder_copy(struct job *job, char **names, const char *folder)
 {
 	struct sources list = {.job = job, .names = names};
-	enum outcome outcome = OUTCOME_DONE;
 	struct transfer transfer;
 	int status;
 
@@ -233,16 +290,5 @@ int folder_copy(struct job *job, char **names, const char *folder)
 	transfer_begin(&transfer, job, !isatty(STDERR_FILENO));
 	transfer.expect = sources_expect;
 	transfer.context = &list;
-	/* A signal during the sync of one ends it before the next one is emptied. */
-	while (*list.names && !signals_caught()) {
-		enum outcome this = copy_one(&transfer, &list, *list.names++, folder);
-
-		if (this == OUTCOME_DONE)
-			continue;
-		/* One that fails does not keep those after it from being moved. */
-		outcome = this;
-		if (this != OUTCOME_SOURCE_FAILED && this != OUTCOME_FAILED)
-			break;
-	}
-	return transfer_finish(&transfer, outcome);
+	return transfer_finish(&transfer, copy_all(&transfer, &list, folder));
 }

@@ -448,6 +448,8 @@ struct fid_options job_flow_options(const struct job *job, uint64_t limit)
 
 bool job_open_receipt(struct job *job)
 {
+	const int flags = O_WRONLY | O_CLOEXEC | O_NOCTTY;
+
 	job->receipt_fd = STDERR_FILENO;
 	if (!job->receipt_path)
 		return true;
@@ -457,8 +459,14 @@ bool job_open_receipt(struct job *job)
 	}
 	/* Emptied only when the receipt is written: until then it may prove to be the source.
 	 */
-	job->receipt_fd =
-		open(job->receipt_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+	job->receipt_fd = open(job->receipt_path, flags);
+	if (job->receipt_fd < 0 && errno == ENOENT) {
+		job->receipt_fd = open(job->receipt_path, flags | O_CREAT | O_EXCL, 0666);
+		job->receipt_created = job->receipt_fd >= 0;
+		/* A link to nothing, or somebody was faster. */
+		if (job->receipt_fd < 0 && errno == EEXIST)
+			job->receipt_fd = open(job->receipt_path, flags | O_CREAT, 0666);
+	}
 	if (job->receipt_fd < 0) {
 		char shown[512];
 		int error = errno;
@@ -480,6 +488,17 @@ void job_empty_receipt(const struct job *job)
 	if (job->receipt_path && job->receipt_fd != STDOUT_FILENO &&
 	    ftruncate(job->receipt_fd, 0) < 0)
 		errno = 0; /* a pipe or a terminal: nothing to empty */
+}
+
+int job_end(const struct job *job, int status)
+{
+	struct stat ours, there;
+
+	if (job->receipt_created && fstat(job->receipt_fd, &ours) == 0 && ours.st_size == 0 &&
+	    lstat(job->receipt_path, &there) == 0 && there.st_dev == ours.st_dev &&
+	    there.st_ino == ours.st_ino)
+		unlink(job->receipt_path);
+	return status;
 }
 
 bool job_receipt_meets(const struct job *job, const struct endpoint *endpoint)

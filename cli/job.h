@@ -61,6 +61,7 @@ struct job {
 	enum receipt_form receipt;
 	const char *receipt_path; /* NULL: standard error */
 	int receipt_fd;
+	bool receipt_created; /* this run made its file */
 };
 
 /*
@@ -86,6 +87,12 @@ bool job_open_receipt(struct job *job);
 
 /* Empties it, as the receipt is about to be written. */
 void job_empty_receipt(const struct job *job);
+
+/*
+ * The command is over, with that exit status, which is returned. Removes the receipt's file
+ * again if this run made it and had nothing to write into it.
+ */
+int job_end(const struct job *job, int status);
 
 /* Whether the receipt would be written into this endpoint. */
 bool job_receipt_meets(const struct job *job, const struct endpoint *endpoint);

@@ -114,6 +114,7 @@ static const struct {
 	{EOPNOTSUPP, FID_SIDE_NONE,
 	 "allow more ways with --route, or none at all to allow all"},
 	{EMFILE, FID_SIDE_NONE, "this process may open no more files: see 'ulimit -n'"},
+	{EAGAIN, FID_SIDE_FID, "no thread was to be had: see 'ulimit -u' and 'ulimit -v'"},
 	{EIO, FID_SIDE_NONE, "the device or the file system failed: see 'dmesg'"},
 };
 

@@ -14,6 +14,7 @@ static bool catching[ENDS];
 static volatile sig_atomic_t caught, asked;
 /* Whether SIGALRM has a handler; and whether it comes anyway. */
 static volatile sig_atomic_t has_alarm, ticks;
+static bool kept;
 
 static bool takes_reports;
 static void (*report_function)(void *context);
@@ -36,6 +37,16 @@ static void note(int signal)
 	errno = error;
 }
 
+/* Whoever started fid may have held back all signals: then no timer would end a sleep. */
+static void let_in(int signal)
+{
+	sigset_t one;
+
+	sigemptyset(&one);
+	sigaddset(&one, signal);
+	sigprocmask(SIG_UNBLOCK, &one, NULL);
+}
+
 /* restart: calls go on by themselves after SIGUSR1, as connect(2) can in no other way. */
 static void catch_reports(bool restart)
 {
@@ -52,6 +63,12 @@ void signals_take_reports(void)
 {
 	takes_reports = true;
 	catch_reports(true);
+	let_in(SIGUSR1);
+}
+
+void signals_take_limits(void)
+{
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 void signals_report_by(void (*report)(void *context), void *context)
@@ -85,6 +102,7 @@ void signals_catch(unsigned tick_ms)
 	struct sigaction action = {.sa_handler = note}, before;
 
 	sigaction(SIGALRM, &action, NULL);
+	let_in(SIGALRM);
 	has_alarm = 1;
 	ticks = tick_ms > 0;
 	if (tick_ms > 0)
@@ -98,11 +116,28 @@ void signals_catch(unsigned tick_ms)
 	}
 }
 
+void signals_keep(void)
+{
+	kept = true;
+}
+
+void signals_let_go(void)
+{
+	if (!kept)
+		return;
+	kept = false;
+	signals_release();
+}
+
 void signals_release(void)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
 
 	catch_reports(true);
+	if (kept) {
+		set_timer(0);
+		return;
+	}
 	/* From here on no handler sets an alarm, which nothing would catch. */
 	has_alarm = 0;
 	set_timer(0);
@@ -161,14 +196,11 @@ bool signals_ignored(int signal)
 
 void signals_die(int signal)
 {
-	struct sigaction action = {.sa_handler = SIG_DFL};
-	sigset_t one;
+	const struct sigaction action = {.sa_handler = SIG_DFL};
 
 	if (signals_ignored(signal))
 		return;
 	sigaction(signal, &action, NULL);
 	raise(signal);
-	sigemptyset(&one);
-	sigaddset(&one, signal);
-	sigprocmask(SIG_UNBLOCK, &one, NULL);
+	let_in(signal);
 }

@@ -13,14 +13,20 @@
 
 /*
  * From now on SIGUSR1 is noted, and does not end this process. That is so as well where it was
- * ignored at start: whoever has it ignored, as "trap '' USR1" does, may send it from the first
- * moment on, and else there is one in which it kills.
+ * ignored or blocked at start: whoever has it ignored, as "trap '' USR1" does, may send it from
+ * the first moment on, and else there is one in which it kills.
  */
 void signals_take_reports(void);
 
 /* What such a signal asks for; signals_look() calls it, outside of any handler. NULL: later. */
 void signals_report_by(void (*report)(void *context), void *context);
 void signals_look(void);
+
+/*
+ * From now on a file that would pass a limit (ulimit -f) is an error, EFBIG, of which a receipt
+ * can tell, and does not end this process.
+ */
+void signals_take_limits(void);
 
 /*
  * From now on the signals that end a transfer are only noted. One that was ignored at start
@@ -33,6 +39,13 @@ void signals_catch(unsigned tick_ms);
 
 /* They end the process at once again, as at its start. */
 void signals_release(void);
+
+/*
+ * What was caught stays so after signals_release(), for what does not sleep: between two
+ * sources a signal ends the transfer in order, too. Until signals_let_go().
+ */
+void signals_keep(void);
+void signals_let_go(void);
 
 /* The signal that was noted, or 0. */
 int signals_caught(void);

@@ -2,6 +2,7 @@
 #include "sources.h"
 
 #include "command.h"
+#include "signals.h"
 #include "sparse.h"
 
 #include <errno.h>
@@ -153,7 +154,7 @@ enum outcome sources_move(struct transfer *transfer, struct sources *list,
 	const struct job *job = transfer->job;
 	enum outcome outcome = OUTCOME_DONE;
 
-	while (*list->names) {
+	while (*list->names && !signals_caught()) {
 		const char *name = *list->names++;
 		uint64_t limit = job->limit_given ? job->limit - transfer_done(transfer)
 						  : UINT64_MAX;

@@ -227,11 +227,12 @@ int tee_run(int argc, char **argv)
 	int status, first;
 
 	signals_take_reports();
+	signals_take_limits();
 	first = job_parse(&tee.job, argc, argv, &status);
 	if (first < 0)
 		return status;
 	status = tee_checked(&tee, argc - first, argv + first);
 	fid_fan_free(tee.fan);
 	free(tee.sinks);
-	return status;
+	return job_end(&tee.job, status);
 }

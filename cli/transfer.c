@@ -307,6 +307,8 @@ enum outcome transfer_run(struct transfer *transfer, const struct endpoint *sour
 	signals_catch(ticks(transfer));
 	result = transfer->job->sparse ? sparse_move(transfer, source, &options, limit)
 				       : transfer_move(transfer, source, &options);
+	if (!signals_caught())
+		signals_keep();
 	signals_release();
 	receipt = transfer->part;
 	transfer->part = (struct fid_receipt){0};
@@ -386,6 +388,7 @@ int transfer_finish(struct transfer *transfer, enum outcome outcome)
 	char *line = NULL;
 	int status;
 
+	signals_let_go();
 	progress_end(&transfer->progress, transfer->receipt.bytes_out);
 	if (branched) {
 		digest = branch_end(transfer->branch);

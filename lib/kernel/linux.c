@@ -348,11 +348,15 @@ static int linux_slab_is_huge(struct fid_kernel *kernel, void *slab)
 	return after.ru_minflt - before.ru_minflt == 1;
 }
 
+/* Beyond RLIMIT_FSIZE ftruncate(2) raises SIGXFSZ: nobody is to die of asking for memory. */
 static int linux_memory_file(struct fid_kernel *kernel, size_t bytes)
 {
-	int fd = memfd_create("fid", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int error;
+	struct rlimit limit;
+	int error, fd;
 
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur)
+		return -EFBIG;
+	fd = memfd_create("fid", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, (off_t)bytes) == 0)

@@ -550,6 +550,23 @@ run where_tee_or_splice_are_refused_the_digest_is_the_same
 run a_thread_may_be_slower_than_the_sink
 run a_slow_thread_catches_up_with_a_sink_that_failed
 run a_digest_that_fails_loses_no_byte_of_the_copy
+
+a_thread_that_is_not_to_be_had_is_told_and_nothing_is_emptied() {
+	loads xxh3
+	[ "$(id -u)" = 0 ] || skip "only root can be another user"
+	needs setpriv prlimit
+	chmod 755 "$here" .
+	user="setpriv --reuid 65533 --regid 65533 --clear-groups"
+	$user test -x "$fid" || skip "another user cannot run $fid"
+	echo new > a
+	echo old > b
+	chmod 666 b
+	expect 1 $user prlimit --nproc=1 "$fid" copy --digest xxh3 a b
+	says '^fid copy: a to b: Resource temporarily unavailable; 0 bytes delivered$'
+	says '^fid copy: hint: no thread .*ulimit -u'
+	[ "$(cat b)" = old ]
+}
+run a_thread_that_is_not_to_be_had_is_told_and_nothing_is_emptied
 run a_library_that_is_missing_is_told_before_anything_is_opened
 run stable_makes_the_digest_that_of_what_the_reader_got
 run a_requirement_is_met_or_refused_before_a_byte_moves

@@ -93,13 +93,16 @@ as() {
 	$user test -x "$fid" || skip "another user cannot run $fid"
 }
 
-# mounted FUNCTION: runs it with the mirror of ./inside in ./mounted, whose process is $server.
+# mounted FUNCTION [OPTION]: runs it with the mirror of ./inside in ./mounted, whose process is
+# $server.
 mounted() {
+	body=$1
+	shift
 	[ "$mirror" != none ] || skip "no libfuse3 that links was found"
 	[ -w /dev/fuse ] || skip "/dev/fuse cannot be opened"
 	[ "$(id -u)" = 0 ] || skip "mounting without fusermount3 takes root"
 	mkdir inside mounted
-	"$mirror" inside mounted 2> server &
+	"$mirror" inside mounted "$@" 2> server &
 	server=$!
 	trap '{ kill -CONT $server; umount -l mounted; kill $server; } 2> /dev/null || :' EXIT
 	tries=0
@@ -108,7 +111,7 @@ mounted() {
 		[ $tries -lt 100 ] || skip "a FUSE mount is refused here"
 		sleep 0.05
 	done
-	"$1"
+	"$body"
 }
 
 what_it_says_is_what_another_program_sees() {
@@ -328,6 +331,14 @@ a_server_that_tells_a_wrong_size_is_found_out() {
 }
 run a_server_that_tells_a_wrong_size_is_found_out
 
+a_server_may_call_itself_anything() {
+	name() {
+		found "p['file_system']['value'] == 'fuse.a?b?040c'" "$fid" doctor --json mounted
+	}
+	mounted name '-osubtype=a"b c'
+}
+run a_server_may_call_itself_anything
+
 a_file_system_that_does_not_answer_is_unknown_within_seconds() {
 	stop() {
 		kill -STOP "$server"
@@ -385,6 +396,39 @@ a_directory_that_cannot_be_written_is_unknown_when_it_was_named() {
 	[ -z "$(ls -A ../open)" ]
 }
 run a_directory_that_cannot_be_written_is_unknown_when_it_was_named
+
+where_one_may_not_even_look_there_is_another_place_to_ask_about() {
+	as 65534
+	mkdir shut open
+	chmod 700 shut
+	chmod 777 open
+	there=$PWD/open
+	cd shut
+	found "d['paths'][0]['directory'] == '$there' and p['writable']['value']" \
+		env TMPDIR="$there" $user "$fid" doctor --json
+	[ -z "$(ls -A "$there")" ]
+}
+run where_one_may_not_even_look_there_is_another_place_to_ask_about
+
+a_link_to_a_file_stands_for_the_directory_of_that_file() {
+	mkdir here there
+	: > there/file
+	ln -s ../there/file here/link
+	found "d['paths'][0]['directory'] == '$PWD/there'" "$fid" doctor --json here/link
+	found "d['paths'][0]['directory'] == 'there'" "$fid" doctor --json there/file
+	# What has no name is where it is found.
+	found "d['paths'][0]['directory'] == '/dev'" sh -c ": | '$fid' doctor --json /dev/stdin"
+	# A file may be mounted by itself: files are made beside it, and it is said where.
+	[ "$(id -u)" = 0 ] || skip "mounting takes root"
+	kind=$("$fid" doctor --json there |
+		python3 -c 'import json, sys
+print(json.load(sys.stdin)["paths"][0]["findings"]["file_system"]["value"])')
+	[ "$kind" != proc ]
+	mount --bind /proc/version there/file 2> /dev/null || skip "mounting is refused here"
+	trap 'umount there/file' EXIT
+	found "p['file_system']['value'] == '$kind'" "$fid" doctor --json there/file
+}
+run a_link_to_a_file_stands_for_the_directory_of_that_file
 
 a_path_that_is_not_there_is_told_and_fails() {
 	echo text > file
@@ -463,6 +507,32 @@ few_descriptors_and_little_memory_are_findings() {
 	done
 }
 run few_descriptors_and_little_memory_are_findings
+
+a_limit_of_file_sizes_is_no_sandbox_that_kills() {
+	for blocks in 0 8; do
+		# The report itself goes into a pipe.
+		{
+			(ulimit -f $blocks && timeout 60 "$fid" doctor --json .) || :
+		} 2> err | cat > json
+		python3 "$here/found.py" json "amiss <= {'memory.memory_seal'} and
+			(not amiss or 'ulimit -f' in f['memory.memory_seal']['advice']) and not d['complete'] and 'kill' not in str(d) and
+			p['reflink']['state'] == 'unknown' and p['reflink']['error'] == 'EFBIG'"
+	done
+	expect 1 sh -c "ulimit -f 0; exec '$fid' doctor ."
+}
+run a_limit_of_file_sizes_is_no_sandbox_that_kills
+
+a_file_system_that_is_full_is_no_reason_to_blame_a_call() {
+	[ "$(id -u)" = 0 ] || skip "mounting takes root"
+	mkdir full
+	mount -t tmpfs -o size=64k none full 2> /dev/null || skip "mounting is refused here"
+	trap 'umount full' EXIT
+	found "p['splice_sink']['state'] == 'unknown' and p['splice_sink']['error'] == 'ENOSPC' and
+		'room' in p['splice_sink']['advice'] and p['splice_source']['state'] == 'ok' and
+		'missing' not in [one['state'] for one in p.values()]" "$fid" doctor --json full
+	[ -z "$(ls -A full)" ]
+}
+run a_file_system_that_is_full_is_no_reason_to_blame_a_call
 
 an_ignored_signal_of_children_changes_nothing() {
 	found True "$fid" doctor --json

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A file system of one folder, by libfuse, which moves the contents with splice and vmsplice
- * from the device to the files and back where it can: mirror FOLDER MOUNT-POINT
+ * from the device to the files and back where it can: mirror FOLDER MOUNT-POINT [OPTION]
  *
  * Of a file whose name begins with "liar" it tells that it has ten bytes, and a file whose name
  * begins with a dot takes its time to be made, so that a signal may come meanwhile.
@@ -166,12 +166,13 @@ static const struct fuse_operations operations = {
 int main(int argc, char **argv)
 {
 	char stay[] = "-f", alone[] = "-s";
-	char *words[] = {argv[0], argc == 3 ? argv[2] : NULL, stay, alone, NULL};
+	char *words[] = {argv[0], NULL, stay, alone, argc == 4 ? argv[3] : NULL, NULL};
 
-	if (argc != 3)
+	if (argc != 3 && argc != 4)
 		return 2;
+	words[1] = argv[2];
 	folder = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (folder < 0)
 		return 1;
-	return fuse_main(4, words, &operations, NULL);
+	return fuse_main(argc + 1, words, &operations, NULL);
 }

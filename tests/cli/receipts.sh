@@ -54,6 +54,24 @@ a_receipt_does_not_go_where_the_bytes_are() {
 }
 run a_receipt_does_not_go_where_the_bytes_are
 
+a_receipt_that_is_not_written_leaves_no_file() {
+	bytes 1000 > a
+	mkdir sub dir
+	cp a sub/a
+	expect 2 "$fid" copy --receipt-file new a new
+	expect 1 "$fid" copy --receipt-file r a missing/b
+	expect 1 "$fid" copy --receipt-file r a sub/a dir
+	expect 1 "$fid" cat --receipt-file r missing
+	expect 1 "$fid" tee --no-stdout --receipt-file r missing/b < a
+	[ ! -e new ]
+	[ ! -e r ]
+	# What was there stays.
+	: > r
+	expect 1 "$fid" copy --receipt-file r a missing/b
+	[ -e r ]
+}
+run a_receipt_that_is_not_written_leaves_no_file
+
 the_receipt_of_cat_is_the_sum_of_all_sources() {
 	bytes 100000 > a
 	bytes 7 > b

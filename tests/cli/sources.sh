@@ -202,6 +202,26 @@ no_file_in_a_folder_is_written_that_is_still_to_be_read() {
 }
 run no_file_in_a_folder_is_written_that_is_still_to_be_read
 
+no_file_that_is_new_in_a_folder_is_written_twice() {
+	for name in one two three; do
+		echo $name > $name
+	done
+	mkdir dir
+	# Neither is there when they are looked at, and both are the same file.
+	ln -s ../new dir/one
+	ln -s ../new dir/three
+	expect 1 "$fid" copy one two three dir
+	says '^fid copy: dir/three (sink): it has the bytes of another source already'
+	same one new
+	same two dir/two
+	# One name leads to the file that another one makes.
+	rm dir/*
+	ln -s one dir/two
+	expect 1 "$fid" copy one two dir
+	same one dir/one
+}
+run no_file_that_is_new_in_a_folder_is_written_twice
+
 a_signal_ends_several_sources_with_one_receipt() {
 	echo one > a
 	mkfifo fifo
@@ -215,6 +235,25 @@ a_signal_ends_several_sources_with_one_receipt() {
 	[ "$(cat sink)" = one ]
 }
 run a_signal_ends_several_sources_with_one_receipt
+
+a_signal_between_two_small_sources_is_told_of_as_well() {
+	echo x > x
+	# Of so many, most of the time none is being moved.
+	many=$(yes x | head -n 100000)
+	for i in 1 2 3 4 5 6 7 8; do
+		rm -f out
+		"$fid" cat --receipt=json $many > out 2> err &
+		until_true [ -s out ]
+		kill $!
+		status=0
+		wait $! || status=$?
+		[ "$status" -ne 0 ] || skip "it was over too soon"
+		[ "$status" -eq 143 ]
+		says '^fid cat: interrupted: '
+		receipt err "r['bytes_out'] == $(wc -c < out)"
+	done
+}
+run a_signal_between_two_small_sources_is_told_of_as_well
 
 progress_counts_all_sources() {
 	# 1.5 MiB through a pipe whose reader takes its time.

@@ -43,6 +43,25 @@ a_blocking_descriptor_that_stands_still_ends_it_as_well() {
 }
 run a_blocking_descriptor_that_stands_still_ends_it_as_well
 
+signals_that_were_blocked_at_start_still_end_a_sleep() {
+	command -v python3 > /dev/null || skip "python3 is not installed"
+	cat > blocked.py << 'END'
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGUSR1])
+os.execv(sys.argv[1], sys.argv[1:])
+END
+	mkfifo fifo
+	sleep 20 > fifo &
+	within 10 expect 1 python3 blocked.py "$fid" copy --idle-timeout 0.5 fifo b
+	says 'nothing came for 0.5 s'
+	python3 blocked.py "$fid" copy --rate-limit 1000 /dev/zero b 2> err &
+	until_true [ -s b ]
+	kill -USR1 $!
+	until_true grep -q 'so far' err
+	kill $!
+}
+run signals_that_were_blocked_at_start_still_end_a_sleep
+
 a_sink_that_stands_still_ends_it_with_an_exact_receipt() {
 	mkfifo fifo
 	sleep 20 < fifo &
