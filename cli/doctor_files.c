@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,6 +347,17 @@ static int64_t bytes_by_read(int file)
 	return at;
 }
 
+/*
+ * Whether reading a file may take its bytes from others, or wait for some: /proc/kmsg,
+ * trace_pipe. Such a file has a poll(2) of its own, which does not say that it may be written.
+ */
+static bool is_stream(int file)
+{
+	struct pollfd wait = {.fd = file, .events = POLLIN | POLLOUT};
+
+	return poll(&wait, 1, 0) != 1 || !(wait.revents & POLLOUT);
+}
+
 void try_end_of_file(struct answer *answer, const void *argument)
 {
 	const struct files *about = argument;
@@ -360,6 +372,9 @@ void try_end_of_file(struct answer *answer, const void *argument)
 	if (about->file && files[0] < 0)
 		answer->error = errno;
 	if (answer->error || (!about->file && !make_two(answer, about, files)))
+		return;
+	answer->yes = is_stream(files[0]);
+	if (answer->yes)
 		return;
 	answer->number[0] = bytes_by_splice(files[0], ends);
 	answer->number[1] = bytes_by_read(files[0]);

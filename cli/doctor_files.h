@@ -34,7 +34,10 @@ void try_append(struct answer *answer, const void *files);
  */
 void try_direct(struct answer *answer, const void *files);
 
-/* How many of a file's first 64 KiB come by splice, number[0], and by read, [1]. */
+/*
+ * How many of a file's first 64 KiB come by splice, number[0], and by read, [1]. yes: neither
+ * was tried, since a read may take them from others.
+ */
 void try_end_of_file(struct answer *answer, const void *files);
 
 #endif

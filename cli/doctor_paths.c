@@ -163,6 +163,10 @@ static void find_end_of_file(struct finding *finding, const struct files *about)
 
 	if (!answered(finding, &answer, try_end_of_file, about))
 		return;
+	if (answer.yes) {
+		finding_blocked(finding, "a read may take bytes from others");
+		return;
+	}
 	if (answer.number[1] < 0) {
 		finding->error = (int)-answer.number[1];
 		finding_is(finding, STATE_UNKNOWN, "reading fails: %s",

@@ -430,6 +430,17 @@ print(json.load(sys.stdin)["paths"][0]["findings"]["file_system"]["value"])')
 }
 run a_link_to_a_file_stands_for_the_directory_of_that_file
 
+a_file_whose_readers_take_bytes_from_others_is_not_read() {
+	# This one has a poll(2) of its own, as /proc/kmsg has, and everybody may read it.
+	for file in /proc/self/mounts /proc/kmsg; do
+		head -c 0 "$file" || continue
+		found "p['end_of_file']['state'] == 'unknown' and
+			'take bytes' in p['end_of_file']['detail']" "$fid" doctor --json "$file"
+	done
+	found "p['end_of_file']['state'] == 'ok'" "$fid" doctor --json /proc/version
+}
+run a_file_whose_readers_take_bytes_from_others_is_not_read
+
 a_path_that_is_not_there_is_told_and_fails() {
 	echo text > file
 	expect 1 "$fid" doctor nowhere
