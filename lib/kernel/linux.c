@@ -348,11 +348,25 @@ static int linux_slab_is_huge(struct fid_kernel *kernel, void *slab)
 	return after.ru_minflt - before.ru_minflt == 1;
 }
 
+/*
+ * RLIMIT_FSIZE counts for a memfd as well, and the signal that comes with it would end a
+ * program that has written to no file.
+ */
+static bool is_beyond_file_limit(size_t bytes)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+	       bytes > limit.rlim_cur;
+}
+
 static int linux_memory_file(struct fid_kernel *kernel, size_t bytes)
 {
-	int fd = memfd_create("fid", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int error;
+	int fd, error;
 
+	if (is_beyond_file_limit(bytes))
+		return -EFBIG;
+	fd = memfd_create("fid", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, (off_t)bytes) == 0)
