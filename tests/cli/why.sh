@@ -299,6 +299,74 @@ what_cannot_be_tried_says_why() {
 }
 run what_cannot_be_tried_says_why
 
+# Whoever opens a file with a lease waits for its owner: the trial does, for the source.
+a_trial_ends_with_the_command() {
+	bytes 100000 > a
+	cat > lease.py << 'END'
+import fcntl, os, signal, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fd = os.open("a", os.O_RDWR)
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+open("leased", "w").close()
+time.sleep(30)
+END
+	python3 lease.py &
+	owner=$!
+	until_true [ -e leased ]
+	# trials: the processes of it.
+	trials() {
+		for process in /proc/[0-9]*; do
+			[ "$(readlink "$process/cwd" 2> /dev/null)" = "$PWD" ] || continue
+			case $(tr '\0' ' ' < "$process/cmdline" 2> /dev/null) in
+			"$fid why "*) echo "${process#/proc/}" ;;
+			esac
+		done
+	}
+	has_begun() {
+		[ "$(trials | wc -l)" -eq 2 ]
+	}
+	has_ended() {
+		[ -z "$(trials)" ]
+	}
+	for signal in TERM HUP KILL; do
+		"$fid" why --try a b > /dev/null 2>&1 &
+		pid=$!
+		until_true has_begun
+		kill "-$signal" "$pid"
+		wait "$pid" || :
+		tries=0
+		# Its own alarm would come after ten seconds.
+		until has_ended; do
+			tries=$((tries + 1))
+			[ "$tries" -lt 60 ] || {
+				echo "it goes on after SIG$signal: $(trials)"
+				return 1
+			}
+			sleep 0.05
+		done
+	done
+	kill "$owner"
+	[ ! -e b ]
+}
+run a_trial_ends_with_the_command
+
+a_limit_on_files_is_told_and_kills_nothing() {
+	bytes 300000 > a
+	(
+		trap - XFSZ
+		# No file can take what it says.
+		ulimit -f 1
+		"$fid" why --json a b | python3 -c 'import json, sys; json.load(sys.stdin)["route"]'
+		ulimit -f 0
+		{ "$fid" why --json --try a b; [ $? -eq 1 ]; } | python3 -c '
+import json, sys
+trial = json.load(sys.stdin)["try"]
+assert trial["error"] == "EFBIG" and not trial["agrees"], trial'
+	)
+	[ ! -e b ]
+}
+run a_limit_on_files_is_told_and_kills_nothing
+
 a_terminal_is_known_by_its_name() {
 	expect 1 "$fid" why --json --offset 1 /dev/tty b
 	says 'Illegal seek'
