@@ -166,7 +166,8 @@ static bool open_sink_file(struct stage *stage)
 {
 	const struct look *look = stage->look;
 	const struct fid_end *end = &look->end;
-	int flags = O_WRONLY | (end->append ? O_APPEND : 0) | (end->direct ? O_DIRECT : 0);
+	int flags = O_WRONLY | (end->append ? O_APPEND : 0) | (end->direct ? O_DIRECT : 0) |
+		    (end->nonblocking ? O_NONBLOCK : 0);
 	int there = look->exists ? look->endpoint->fd : look->folder;
 	int folder = look->exists ? -1 : look->folder;
 
@@ -197,12 +198,21 @@ static bool open_sink_file(struct stage *stage)
 
 /* ---- Ends that are made alike ---- */
 
+/* Gives the end of the flow the flags that the one has whose place it takes. */
+static bool take_flags(struct stage *stage)
+{
+	const struct fid_end *end = &stage->look->end;
+	int flags = (end->nonblocking ? O_NONBLOCK : 0) | (end->append ? O_APPEND : 0);
+
+	return fcntl(stage->fd, F_SETFL, fcntl(stage->fd, F_GETFL) | flags) == 0 ||
+	       fails(stage->look, "fcntl");
+}
+
 /* both[0] is read, both[1] is written. */
 static bool take_ends(struct stage *stage, const int both[2], const char *words)
 {
 	const struct fid_end *end = &stage->look->end;
 	bool is_source = stage->look->endpoint->side == FID_SIDE_SOURCE;
-	int flags = (end->nonblocking ? O_NONBLOCK : 0) | (end->append ? O_APPEND : 0);
 
 	stage->fd = is_source ? both[0] : both[1];
 	stage->peer = is_source ? both[1] : both[0];
@@ -210,8 +220,7 @@ static bool take_ends(struct stage *stage, const int both[2], const char *words)
 	/* A pipe makes packets where its writer asked for them. */
 	if (end->kind == FID_KIND_PIPE && end->direct)
 		fcntl(both[1], F_SETFL, fcntl(both[1], F_GETFL) | O_DIRECT);
-	return fcntl(stage->fd, F_SETFL, fcntl(stage->fd, F_GETFL) | flags) == 0 ||
-	       fails(stage->look, "fcntl");
+	return take_flags(stage);
 }
 
 static bool make_pipe(struct stage *stage)
@@ -277,9 +286,7 @@ static bool make_terminal(struct stage *stage)
 	stage->peer = master;
 	stage->fd = slave;
 	stage->words = "another terminal";
-	return !stage->look->end.nonblocking ||
-	       fcntl(slave, F_SETFL, fcntl(slave, F_GETFL) | O_NONBLOCK) == 0 ||
-	       fails(stage->look, "fcntl");
+	return take_flags(stage);
 }
 
 static bool make_stage(struct stage *stage)

@@ -287,6 +287,27 @@ a_user_without_permission_is_told_and_gets_the_answer() {
 }
 run a_user_without_permission_is_told_and_gets_the_answer
 
+a_trial_has_the_flags_of_the_sink() {
+	bytes 100000 > a
+	: > sink
+	cat > flags.py << 'END'
+import os, sys
+flags = getattr(os, sys.argv[1])
+os.execv(sys.argv[2], ["fid", "why", "--json", "--try", "a",
+                       "fd:%d" % os.dup2(os.open(sys.argv[3], os.O_RDWR | flags), 9)])
+END
+	for flag in O_NONBLOCK O_APPEND; do
+		for sink in sink /dev/ptmx; do
+			expect 0 python3 flags.py "$flag" "$fid" "$sink"
+			told 't["agrees"] and t["bytes_out"] >= 65536'
+			told "w['sink']['nonblocking'] == ('$flag' == 'O_NONBLOCK')"
+			told "w['sink']['append'] == ('$flag' == 'O_APPEND')"
+		done
+	done
+	[ ! -s sink ]
+}
+run a_trial_has_the_flags_of_the_sink
+
 what_cannot_be_tried_says_why() {
 	bytes 100000 > a
 	expect 1 "$fid" why --try a /dev/full
