@@ -250,6 +250,25 @@ print(sys.stdin.read().replace("splice-pipe", hostile.replace("\u0022", "\\\u002
 		python3 -c 'import xml.etree.ElementTree as t; t.parse("x.svg")'
 	fi
 	[ ! -e owned ]
+	# Quotes where gnuplot does not take two for one, and what it does with other signs.
+	for name in "'" "'a" "a''b" "''; system('touch owned') #" '\\' '\\"' '`touch owned`' '{/a}' \
+		'@a' '$line0' '%d%s' '~a{b}'; do
+		sweep 1 1 1 0.5 0.4 0.6 > results
+		NAME=$name python3 -c '
+import json, os
+d = json.load(open("results"))
+for point in d["sweeps"]:
+    point["entrants"][1]["name"] = os.environ["NAME"]
+json.dump(d, open("results", "w"))'
+		expect 0 "$fid" bench --csv --from results
+		command -v gnuplot > /dev/null || continue
+		expect 0 "$fid" bench --csv --from results --plot x.svg
+		NAME=$name python3 -c '
+import os, xml.etree.ElementTree as t
+texts = ["".join(e.itertext()) for e in t.parse("x.svg").iter() if e.tag.endswith("}text")]
+assert os.environ["NAME"] in [text.strip() for text in texts], texts'
+	done
+	[ ! -e owned ]
 }
 run what_a_record_says_is_text_to_gnuplot_and_to_the_terminal
 
