@@ -90,7 +90,7 @@ static void find_contest(char *text, size_t capacity, const struct scenario *sce
 		add(text, capacity, "%s: ", scenario->ours);
 	}
 	if (ours.low <= 1 && ours.high >= 1)
-		add(text, capacity, "the best by hand costs as much");
+		add(text, capacity, "with the best by hand it is a tie");
 	else
 		add(text, capacity, "the best by hand costs %.0f %% %s",
 		    percent(1 / ours.median), ours.median > 1 ? "less" : "more");

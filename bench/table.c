@@ -11,9 +11,8 @@ const char *figure(char text[FIGURE_SIZE], enum figure kind, double value)
 {
 	/* Digits behind the point below 0.01, 1, 10 and 100. */
 	static const int digits[][4] = {
-		[FIGURE_COST] = {4, 4, 3, 2},
-		[FIGURE_RATIO] = {2, 2, 2, 1},
-		[FIGURE_SPEED] = {4, 3, 2, 1},
+		[FIGURE_COST] = {4, 4, 3, 2},  [FIGURE_RATIO] = {2, 2, 2, 1},
+		[FIGURE_SHARE] = {3, 3, 3, 3}, [FIGURE_SPEED] = {4, 3, 2, 1},
 		[FIGURE_TIME] = {1, 1, 1, 1},
 	};
 	double size = value < 0 ? -value : value;
@@ -24,7 +23,9 @@ const char *figure(char text[FIGURE_SIZE], enum figure kind, double value)
 	       : size < 9.995   ? digits[kind][2]
 	       : size < 99.95   ? digits[kind][3]
 				: last;
-	snprintf(text, FIGURE_SIZE, "%.*f", last, value);
+	/* No machine measures that, but a record may say it: the columns stay. */
+	snprintf(text, FIGURE_SIZE, size < 99999 ? "%.*f" : "%.*e", size < 99999 ? last : 0,
+		 value);
 	return text;
 }
 
