@@ -156,7 +156,10 @@ static bool take_option(const struct job *job, struct wish *wish, int option)
 		if (!parse_number(job, "--rounds", optarg, ROUNDS_MIN, ROUNDS_MAX, &number))
 			return false;
 		bench.rounds = (unsigned)number;
-		return true;
+		if (number == bench.rounds)
+			return true;
+		job_misused(job, "--rounds: there are no halves of rounds");
+		return false;
 	case OPTION_DIR:
 		wish->measures = "--dir";
 		wish->dir = optarg;

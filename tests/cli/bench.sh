@@ -82,7 +82,7 @@ run unknown_scenarios_suggest_the_nearest_and_measure_nothing
 
 wrong_options_are_status_2() {
 	for option in --seconds=0 --seconds=-1 --seconds=inf --seconds=0x1 --seconds=1s \
-		--seconds= --seconds=99999 --rounds=5 --rounds=65 --rounds=x --plot=x.pdf \
+		--seconds= --seconds=99999 --rounds=5 --rounds=65 --rounds=x --rounds=6.5 --plot=x.pdf \
 		--plot=.svg --plot=x --bogus --json=x '--json --csv' '--csv --csv'; do
 		# The words are split on purpose.
 		expect 2 "$fid" bench $option calls
@@ -477,6 +477,25 @@ gnuplot_that_fails_leaves_the_old_picture() {
 	[ "$(ls)" = "$(printf 'bare\nerr\nout\nx.svg')" ]
 }
 run gnuplot_that_fails_leaves_the_old_picture
+
+a_picture_that_is_interrupted_leaves_nothing() {
+	mkdir bare there.svg
+	printf '#!/bin/sh\necho half\nexec sleep 5\n' > bare/gnuplot
+	chmod +x bare/gnuplot
+	for signal in INT TERM HUP; do
+		# A shell has its background jobs ignore SIGINT.
+		PATH=$PWD/bare:$PATH timeout --foreground --preserve-status -s "$signal" 0.3 "$fid" \
+			bench --csv --from "$record" --plot x.svg calls > out 2> err || :
+		[ "$(ls)" = "$(printf 'bare\nerr\nout\nthere.svg')" ]
+	done
+	have_gnuplot
+	expect 1 "$fid" bench --csv --from "$record" --plot there.svg calls
+	says 'there.svg: no picture can be made there: Is a directory'
+	# Nobody reads that message.
+	{ "$fid" bench --csv --from "$record" --plot there.svg calls 2>&1 > out || :; } | :
+	[ "$(ls)" = "$(printf 'bare\nerr\nout\nthere.svg')" ]
+}
+run a_picture_that_is_interrupted_leaves_nothing
 
 folders_without_room_or_leave_are_refused() {
 	expect 1 "$fid" bench --dir ./nowhere calls
