@@ -159,7 +159,7 @@ _fid()
 	bench)
 		arguments=words
 		options='--list --seconds --rounds --dir --peers --json --csv --plot --from -h --help --version'
-		choices=(file-pipe-splice file-pipe-read file-pipe-shell pipe-pipe pipe-file file-file file-memory file-tcp tcp-file tcp-pipe sweep-pipe sweep-chunk sweep-message memory-read memory-splice constant-read constant-splice fan-read fan-splice calls small start idle)
+		choices=(file-pipe-splice file-pipe-read file-pipe-shell pipe-pipe pipe-file file-file file-memory file-tcp tcp-file tcp-pipe sweep-pipe sweep-chunk sweep-message memory-read memory-splice constant-read constant-splice fan-read fan-splice calls small start idle all)
 		;;
 	help)
 		arguments=commands

@@ -184,6 +184,8 @@ LINES = [
     ('fid tee --on-slow ', ['wait', 'drop', 'spill'], ['disk.img']),
     ('fid tee --output-error=warn', ['--output-error=warn', '--output-error=warn-nopipe'],
      ['--output-error=exit']),
+    ('fid bench fan', ['fan-read', 'fan-splice'], ['pipe-file']),
+    ('fid bench al', ['all'], ['start']),
     ('fid run --deny vmsplice', ['vmsplice=', 'vmsplice-gift='], ['splice=']),
     ('fid run --deny splice=EN', ['splice=ENOSYS'], ['splice=EPERM']),
     ('fid run --deny splice=EPERM,tee=EP', ['splice=EPERM,tee=EPERM'], []),
