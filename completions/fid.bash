@@ -124,6 +124,10 @@ _fid()
 	read -r -a words <<<"${COMP_LINE:0:COMP_POINT}"
 	[[ ${COMP_LINE:0:COMP_POINT} != *[[:space:]] ]] || words+=('')
 	word=${words[${#words[@]} - 1]}
+	# Where a space is quoted, bash knows where the word begins.
+	case ${COMP_WORDS[COMP_CWORD]-} in
+	*[[:space:]]*) word=${COMP_WORDS[COMP_CWORD]} ;;
+	esac
 	COMPREPLY=()
 	if [[ ${#words[@]} -le 2 ]]; then
 		_fid_offer copy cat tee why run doctor bench help --help --version
