@@ -173,6 +173,9 @@ static void draw_calls(struct chart *chart, const struct json *list)
 			snprintf(bar->value, sizeof(bar->value), "%.1f ns on %.0f, %+.1f %%",
 				 rounded(bar->length.median), bare.median,
 				 rounded((ratio.median - 1) * 100));
+		else if (bar)
+			snprintf(bar->value, sizeof(bar->value), "failed: %.40s",
+				 json_text_of(one, "failure"));
 	}
 }
 

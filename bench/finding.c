@@ -211,6 +211,10 @@ static void find_calls(char *text, size_t capacity, const struct json *list)
 
 	find_range(list, "fid", "ratio", &least, &ratio);
 	find_range(list, "fid", "more_ns", &least, &most);
+	if (!isfinite(most) || !isfinite(ratio)) {
+		add(text, capacity, "no call could be measured");
+		return;
+	}
 	add(text, capacity, "libfid adds at most %.0f ns to a call, and at most %.1f %%", most,
 	    (ratio - 1) * 100);
 }

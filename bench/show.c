@@ -63,6 +63,10 @@ static void show_calls(FILE *to, const struct json *list)
 
 		fprintf(to, "  %-25.25s %6.6s", json_text_of(one, "title"),
 			figure_size(size, json_number_of(one, "bytes")));
+		if (*json_text_of(one, "failure")) {
+			fprintf(to, "  failed: %.40s\n", json_text_of(one, "failure"));
+			continue;
+		}
 		json_summary_of(one, "bare_ns", &bare);
 		fprintf(to, "  %6s", figure(text, FIGURE_TIME, bare.median));
 		for (int way = 0; way < 2; way++) {

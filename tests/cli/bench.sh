@@ -525,6 +525,37 @@ a_disk_that_fills_up_is_an_error_that_names_the_file() {
 }
 run a_disk_that_fills_up_is_an_error_that_names_the_file
 
+a_file_that_becomes_too_large_is_an_error_that_says_so() {
+	(
+		trap '' XFSZ
+		ulimit -f 1000
+		expect 1 "$fid" bench --dir . --seconds 0.02 file-pipe-read
+	)
+	says 'source-.*File too large'
+	[ "$(ls | tr '\n' ' ')" = 'err out ' ]
+}
+run a_file_that_becomes_too_large_is_an_error_that_says_so
+
+a_call_that_is_refused_does_not_end_the_rest() {
+	for call in splice tee vmsplice; do
+		expect 1 "$fid" run --deny "$call=EPERM" --no-preload -- \
+			"$fid" bench --seconds 0.02 --dir . --json calls small
+		says 'did not arrive'
+		known "{one['title'].split(',')[0] for one in d['calls'] if one.get('failure') == 'EPERM'}
+			== {'$call'}"
+		known '[one for one in d["calls"] if "bare_ns" in one] and d["small"]'
+		cp out results
+		expect 0 "$fid" bench --from results
+		grep -q "^  $call, .* failed: EPERM" out
+		expect 0 "$fid" bench --csv --from results calls
+		grep -q "^calls,\"*$call, .*,4096,,failure,,,,EPERM" out
+		command -v gnuplot > /dev/null || continue
+		expect 0 "$fid" bench --csv --from results --plot x.svg calls
+		sed -n 's/<[^>]*>//gp' x.svg | grep -q '^[[:space:]]*failed: EPERM'
+	done
+}
+run a_call_that_is_refused_does_not_end_the_rest
+
 # left PID: what is left of a run: processes that work in this folder, and files.
 left() {
 	for link in /proc/[0-9]*/cwd; do
