@@ -413,6 +413,29 @@ what_the_kernel_refuses_is_named() {
 }
 run what_the_kernel_refuses_is_named
 
+an_error_that_is_no_refusal_ends_a_copy_and_is_told() {
+	bytes 300000 > a
+	for pair in 'a b splice' 'a unix:there sendfile' 'unix:there b splice'; do
+		# The words are split on purpose.
+		set -- $pair
+		expect 1 "$fid" run --deny "$3=EACCES" --no-preload -- "$fid" why --json "$1" "$2"
+		says "from $1 to $2: this kernel or container .* no refusal: EACCES"
+		told "w['route'] is None and 'no refusal' in w['reason'] and not w['starts_as_copy']
+			and w['refused']['$3'] == 'EACCES'"
+	done
+	expect 1 "$fid" run --deny splice=EACCES --no-preload -- "$fid" copy a b
+	# What is not tried does not matter.
+	expect 0 "$fid" run --deny splice=EACCES --no-preload -- "$fid" why --try a unix:there
+	expect 0 "$fid" run --deny splice=EACCES --no-preload -- \
+		"$fid" why --try --route read-write a b
+	expect 0 "$fid" run --deny splice=EACCES --no-preload -- \
+		"$fid" why --json --require no-user-copy a b
+	told 'w["route"] == "copy_file_range"'
+	expect 0 "$fid" run --deny splice=EACCES --no-preload -- \
+		"$fid" copy --require no-user-copy a b
+}
+run an_error_that_is_no_refusal_ends_a_copy_and_is_told
+
 a_link_to_nothing_is_described_by_where_it_points() {
 	[ -d /dev/shm ] || skip "there is no /dev/shm"
 	bytes 100000 > a
