@@ -29,13 +29,29 @@ const char *figure(char text[FIGURE_SIZE], enum figure kind, double value)
 	return text;
 }
 
+static bool is_written_as_1(const char *text)
+{
+	return strncmp(text, "1.", 2) == 0 && !text[2 + strspn(text + 2, "0")];
+}
+
+/* What lies beside 1 is not written as 1: whether the interval has it in it is what counts. */
+static const char *figure_bound(char text[FIGURE_SIZE], enum figure kind, double value)
+{
+	figure(text, kind, value);
+	for (int digits = 3;
+	     kind == FIGURE_RATIO && value != 1 && digits <= 6 && is_written_as_1(text);
+	     digits++)
+		snprintf(text, FIGURE_SIZE, "%.*f", digits, value);
+	return text;
+}
+
 const char *figure_interval(char text[FIGURES_SIZE], enum figure kind,
 			    const struct summary *summary)
 {
 	char low[FIGURE_SIZE], high[FIGURE_SIZE];
 
-	snprintf(text, FIGURES_SIZE, "%s%s%s", figure(low, kind, summary->low),
-		 summary->low < 0 ? " to " : "-", figure(high, kind, summary->high));
+	snprintf(text, FIGURES_SIZE, "%s%s%s", figure_bound(low, kind, summary->low),
+		 summary->low < 0 ? " to " : "-", figure_bound(high, kind, summary->high));
 	return text;
 }
 
@@ -110,7 +126,7 @@ void table_head(FILE *to, const char *place, int width)
 {
 	if (place)
 		fprintf(to, "  %*s", PLACE_WIDTH, place);
-	fprintf(to, "  %-*s  %-20s  %-15s  %s\n", width, "", "cpu s/GB", "to mark", " GiB/s");
+	fprintf(to, "  %-*s  %-20s  %-17s  %s\n", width, "", "cpu s/GB", "to mark", " GiB/s");
 }
 
 static void put_summary(FILE *to, enum figure kind, int both, const struct summary *summary)
@@ -135,8 +151,8 @@ static void put_entrant(FILE *to, bool is_mark, const struct json *entrant)
 		return;
 	}
 	put_summary(to, FIGURE_COST, 13, &cost);
-	put_summary(to, FIGURE_RATIO, 9, &ratio);
-	put_summary(to, FIGURE_SPEED, 13, &speed);
+	put_summary(to, FIGURE_RATIO, 11, &ratio);
+	put_summary(to, FIGURE_SPEED, 12, &speed);
 	fprintf(to, "  %.8s\n", is_mark ? "mark" : json_text_of(entrant, "verdict"));
 }
 

@@ -330,6 +330,16 @@ print(json.dumps(d))' "$@" > results
 	finds 'with the best by hand it is a tie'
 	pair 1.25 1.2 1.3 1.25 1.2 1.3
 	finds 'read/write costs about what fid_copy costs; the best by hand costs 20 % less'
+	# A bound beside 1 is not written as if it were 1.
+	pair 1.02 1.001 1.04 3 2 4
+	finds 'the best by hand costs 2 % less'
+	grep -q '^  fid_copy .* 1.02 1.001-1.04 ' out
+	pair 1 0.99 0.9996 3 2 4
+	finds 'pipe-pipe'
+	grep -q '^  fid_copy .* 1.00 0.99-0.9996 ' out
+	pair 1 1 1.01 3 2 4
+	finds 'it is a tie'
+	grep -q '^  fid_copy .* 1.00 1.00-1.01 ' out
 	pair 0.8 0.7 0.9 0.7 0.6 0.8
 	finds 'fid_copy costs 14 % more than read/write; the best by hand costs 25 % more'
 }
