@@ -397,7 +397,8 @@ static int run_all(void *context, const char *dir, const char *memory_dir)
 		table_explain(stdout);
 		fflush(stdout);
 	}
-	for (size_t i = 0; i < scenarios_count; i++)
+	/* Where nothing can be printed nothing is measured either. */
+	for (size_t i = 0; i < scenarios_count && !ferror(stdout); i++)
 		if (wish->chosen[i])
 			run_scenario(wish, &scenarios[i], ++turn);
 	rounds_add();

@@ -653,6 +653,12 @@ a_reader_that_goes_away_ends_it() {
 	status=0
 	timeout 20 "$fid" bench --seconds 0.02 --dir . calls > /dev/full 2> err || status=$?
 	[ "$status" -eq 1 ]
+	# It is not measured for minutes what cannot be shown.
+	status=0
+	timeout 20 "$fid" bench --seconds 100 --dir . pipe-pipe > /dev/full 2> err || status=$?
+	[ "$status" -eq 1 ]
+	says 'cannot print: No space left'
+	[ -z "$(left none)" ]
 }
 run a_reader_that_goes_away_ends_it
 
