@@ -566,6 +566,13 @@ a_call_that_is_refused_does_not_end_the_rest() {
 }
 run a_call_that_is_refused_does_not_end_the_rest
 
+a_fan_is_measured_where_vmsplice_is_refused() {
+	expect 0 "$fid" run --deny vmsplice=EPERM --no-preload -- \
+		"$fid" bench --seconds 0.02 --dir . --json fan-read
+	known 'len(d["fan"]) == 5 and all("ratio" in e for c in d["fan"] for e in c["entrants"])'
+}
+run a_fan_is_measured_where_vmsplice_is_refused
+
 # left PID: what is left of a run: processes that work in this folder, and files.
 left() {
 	for link in /proc/[0-9]*/cwd; do
