@@ -147,6 +147,12 @@ static void draw_sweep(struct chart *chart, const struct scenario *scenario,
 		 scenario->line);
 }
 
+/* No "-0.0" where one digit behind the point is shown. */
+static double rounded(double value)
+{
+	return value < 0 && value > -0.05 ? 0 : value;
+}
+
 static void draw_calls(struct chart *chart, const struct json *list)
 {
 	snprintf(chart->x_title, sizeof(chart->x_title),
@@ -165,7 +171,11 @@ static void draw_calls(struct chart *chart, const struct json *list)
 		    json_summary_of(json_get(one, "fid"), "ratio", &ratio) &&
 		    json_summary_of(one, "bare_ns", &bare))
 			snprintf(bar->value, sizeof(bar->value), "%.1f ns on %.0f, %+.1f %%",
-				 bar->length.median, bare.median, (ratio.median - 1) * 100);
+				 rounded(bar->length.median), bare.median,
+				 rounded((ratio.median - 1) * 100));
+		else if (bar)
+			snprintf(bar->value, sizeof(bar->value), "failed: %.40s",
+				 json_text_of(one, "failure"));
 	}
 }
 
@@ -239,10 +249,10 @@ static void write_footer(struct chart *chart, const struct scenario *scenario,
 		snprintf(of, sizeof(of), " of %.0f to %.0f rounds", fewest, most);
 	else if (scenario_rounds(scenario, document, &fewest, &most))
 		snprintf(of, sizeof(of), " of %.0f rounds", fewest);
-	snprintf(chart->footer, sizeof(chart->footer), "%.60s, %.*s, %.10s; medians%s%s",
+	snprintf(chart->footer, sizeof(chart->footer), "%.60s, %.*s, %.10s%s%s%s",
 		 json_text_of(facts, "cpu"), (int)strcspn(kernel, "-"), kernel,
-		 json_text_of(facts, "date"), of,
-		 scenario->form == FORM_IDLE ? "" : ", 95 % intervals");
+		 json_text_of(facts, "date"), scenario->form == FORM_IDLE ? "" : "; medians",
+		 of, scenario->form == FORM_IDLE ? "" : ", 95 % intervals");
 }
 
 bool chart_make(struct chart *chart, const struct scenario *scenario,

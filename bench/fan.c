@@ -196,6 +196,16 @@ static void move(const void *about)
 	account->cpu_s = seconds_of_cpu() - before;
 }
 
+/* Where vmsplice is refused the bytes are copied, for all entrants alike. */
+static bool give(char *at, size_t bytes)
+{
+	int error = slab_send(at, bytes);
+
+	if (error == -EPERM || error == -ENOSYS)
+		error = write(1, at, bytes) == (ssize_t)bytes ? 0 : -errno;
+	return error == 0;
+}
+
 /* By reference, so that the source costs next to nothing and every entrant finds it full. */
 static void feed(const void *about)
 {
@@ -204,7 +214,7 @@ static void feed(const void *about)
 
 	memset(slab, 'f', SLAB_BYTES);
 	for (uint64_t sent = 0; sent < fanning->volume; sent += 256 * KIB)
-		if (slab_send(slab + sent % SLAB_BYTES, 256 * KIB) < 0)
+		if (!give(slab + sent % SLAB_BYTES, 256 * KIB))
 			return;
 }
 

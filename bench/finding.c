@@ -90,7 +90,7 @@ static void find_contest(char *text, size_t capacity, const struct scenario *sce
 		add(text, capacity, "%s: ", scenario->ours);
 	}
 	if (ours.low <= 1 && ours.high >= 1)
-		add(text, capacity, "the best by hand costs as much");
+		add(text, capacity, "with the best by hand it is a tie");
 	else
 		add(text, capacity, "the best by hand costs %.0f %% %s",
 		    percent(1 / ours.median), ours.median > 1 ? "less" : "more");
@@ -211,6 +211,10 @@ static void find_calls(char *text, size_t capacity, const struct json *list)
 
 	find_range(list, "fid", "ratio", &least, &ratio);
 	find_range(list, "fid", "more_ns", &least, &most);
+	if (!isfinite(most) || !isfinite(ratio)) {
+		add(text, capacity, "no call could be measured");
+		return;
+	}
 	add(text, capacity, "libfid adds at most %.0f ns to a call, and at most %.1f %%", most,
 	    (ratio - 1) * 100);
 }

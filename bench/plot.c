@@ -45,16 +45,21 @@ static const struct {
 /* Lines of the same role, in their order, differ by their points. */
 static const int more_points[] = {0, 6, 4, 1};
 
-/* A literal of gnuplot, which takes all between single quotes as it is. */
+/*
+ * A literal of gnuplot. Between single quotes it takes two of them for one, but not everywhere
+ * (5.4: not at the beginning), and between double ones it looks for commands and escapes, so
+ * all that may mean something is written as a number.
+ */
 static void put_text(FILE *to, const char *text, size_t length)
 {
-	fputc('\'', to);
+	fputc('"', to);
 	for (size_t i = 0; i < length && text[i]; i++) {
-		if (text[i] == '\'')
-			fputc('\'', to);
-		fputc(text[i], to);
+		if (isalnum((unsigned char)text[i]) || strchr(" .,;:()<>+-/=_%", text[i]))
+			fputc(text[i], to);
+		else
+			fprintf(to, "\\%03o", (unsigned char)text[i]);
 	}
-	fputc('\'', to);
+	fputc('"', to);
 }
 
 /* Where to end a line of so many columns: at a space, if there is one. */

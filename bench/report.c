@@ -16,17 +16,18 @@ static int by_value(const void *left, const void *right)
 
 /*
  * How many samples may be left out at each end so that the rest still encloses the true median
- * with 95 %: the sign test in its normal approximation, which agrees with the exact one from
- * six samples on. It is the floor of count / 2 - 0.98 * sqrt(count), without a root.
+ * with 95 %: the sign test in its normal approximation. It is the floor of
+ * count / 2 - 0.5 - 0.98 * sqrt(count), without a root. Without the half, by which whole
+ * numbers are corrected for continuity, eight samples would enclose it with 93 % only.
  */
 static size_t left_out(size_t count)
 {
 	size_t out = count / 2;
 
 	while (out > 0) {
-		double rest = (double)count / 2 - (double)out;
+		double rest = (double)count / 2 - 0.5 - (double)out;
 
-		if (rest * rest >= 0.9604 * (double)count)
+		if (rest > 0 && rest * rest >= 0.9604 * (double)count)
 			break;
 		out--;
 	}

@@ -55,22 +55,27 @@ static void show_calls(FILE *to, const struct json *list)
 
 	table_text(to, 2,
 		   "nanoseconds for a bare call, how many more libfid takes, and their ratio");
-	fprintf(to, "  %-26s %7s  %8s  %-24s  %s\n", "", "", "bare", "  libfid",
+	fprintf(to, "  %-25s %6s  %6s  %-27s  %s\n", "", "", "bare", "  libfid",
 		"  with FID_NOSIGNAL");
 	for (const struct json *one = list->first; one; one = one->next) {
 		struct summary bare, ratio;
 		char text[FIGURE_SIZE];
 
-		fprintf(to, "  %-26.26s %7.7s", json_text_of(one, "title"),
+		fprintf(to, "  %-25.25s %6.6s", json_text_of(one, "title"),
 			figure_size(size, json_number_of(one, "bytes")));
+		if (*json_text_of(one, "failure")) {
+			fprintf(to, "  failed: %.40s\n", json_text_of(one, "failure"));
+			continue;
+		}
 		json_summary_of(one, "bare_ns", &bare);
-		fprintf(to, "  %8s", figure(text, FIGURE_TIME, bare.median));
+		fprintf(to, "  %6s", figure(text, FIGURE_TIME, bare.median));
 		for (int way = 0; way < 2; way++) {
 			const struct json *ours = json_get(one, way ? "fid_nosignal" : "fid");
 
-			put_interval(to, FIGURE_TIME, 12, ours, "more_ns");
+			/* "-12.3 to -10.1" */
+			put_interval(to, FIGURE_TIME, 14, ours, "more_ns");
 			if (json_summary_of(ours, "ratio", &ratio))
-				fprintf(to, " %5.3f", ratio.median);
+				fprintf(to, " %5s", figure(text, FIGURE_SHARE, ratio.median));
 		}
 		fputc('\n', to);
 	}
@@ -81,10 +86,10 @@ static void show_small(FILE *to, const struct json *list)
 	char size[FIGURE_SIZE];
 
 	table_text(to, 2, "nanoseconds of processor time for one copy");
-	fprintf(to, "  %-26s %7s  %-21s  %-21s  %s\n", "", "", "  read/write", "  fid_copy",
+	fprintf(to, "  %-25s %6s  %-21s  %-21s  %s\n", "", "", "  read/write", "  fid_copy",
 		" ratio");
 	for (const struct json *one = list->first; one; one = one->next) {
-		fprintf(to, "  %-26.26s %7.7s", json_text_of(one, "title"),
+		fprintf(to, "  %-25.25s %6.6s", json_text_of(one, "title"),
 			figure_size(size, json_number_of(one, "bytes")));
 		put_interval(to, FIGURE_TIME, 14, one, "read_write_ns");
 		put_interval(to, FIGURE_TIME, 14, one, "fid_copy_ns");

@@ -7,6 +7,19 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+/* What is written in part is tried again, for the reason why there was no more. */
+static bool write_whole(int fd, const void *block, size_t bytes)
+{
+	for (size_t done = 0; done < bytes;) {
+		ssize_t put = write(fd, (const char *)block + done, bytes - done);
+
+		if (put < 0)
+			return false;
+		done += (size_t)put;
+	}
+	return true;
+}
+
 /* Bytes that do not repeat, written back before anything is timed. */
 static void make(const char *path, size_t bytes)
 {
@@ -19,7 +32,7 @@ static void make(const char *path, size_t bytes)
 	for (size_t done = 0; done < bytes; done += sizeof(block)) {
 		for (size_t i = 0; i < sizeof(block) / sizeof(block[0]); i++)
 			block[i] = word = word * 6364136223846793005u + 1442695040888963407u;
-		if (write(fd, block, sizeof(block)) != (ssize_t)sizeof(block))
+		if (!write_whole(fd, block, sizeof(block)))
 			fail(path);
 	}
 	if (fsync(fd) < 0)

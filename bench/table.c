@@ -11,9 +11,8 @@ const char *figure(char text[FIGURE_SIZE], enum figure kind, double value)
 {
 	/* Digits behind the point below 0.01, 1, 10 and 100. */
 	static const int digits[][4] = {
-		[FIGURE_COST] = {4, 4, 3, 2},
-		[FIGURE_RATIO] = {2, 2, 2, 1},
-		[FIGURE_SPEED] = {4, 3, 2, 1},
+		[FIGURE_COST] = {4, 4, 3, 2},  [FIGURE_RATIO] = {2, 2, 2, 1},
+		[FIGURE_SHARE] = {3, 3, 3, 3}, [FIGURE_SPEED] = {4, 3, 2, 1},
 		[FIGURE_TIME] = {1, 1, 1, 1},
 	};
 	double size = value < 0 ? -value : value;
@@ -24,7 +23,25 @@ const char *figure(char text[FIGURE_SIZE], enum figure kind, double value)
 	       : size < 9.995   ? digits[kind][2]
 	       : size < 99.95   ? digits[kind][3]
 				: last;
-	snprintf(text, FIGURE_SIZE, "%.*f", last, value);
+	/* No machine measures that, but a record may say it: the columns stay. */
+	snprintf(text, FIGURE_SIZE, size < 99999 ? "%.*f" : "%.*e", size < 99999 ? last : 0,
+		 value);
+	return text;
+}
+
+static bool is_written_as_1(const char *text)
+{
+	return strncmp(text, "1.", 2) == 0 && !text[2 + strspn(text + 2, "0")];
+}
+
+/* What lies beside 1 is not written as 1: whether the interval has it in it is what counts. */
+static const char *figure_bound(char text[FIGURE_SIZE], enum figure kind, double value)
+{
+	figure(text, kind, value);
+	for (int digits = 3;
+	     kind == FIGURE_RATIO && value != 1 && digits <= 6 && is_written_as_1(text);
+	     digits++)
+		snprintf(text, FIGURE_SIZE, "%.*f", digits, value);
 	return text;
 }
 
@@ -33,8 +50,8 @@ const char *figure_interval(char text[FIGURES_SIZE], enum figure kind,
 {
 	char low[FIGURE_SIZE], high[FIGURE_SIZE];
 
-	snprintf(text, FIGURES_SIZE, "%s%s%s", figure(low, kind, summary->low),
-		 summary->low < 0 ? " to " : "-", figure(high, kind, summary->high));
+	snprintf(text, FIGURES_SIZE, "%s%s%s", figure_bound(low, kind, summary->low),
+		 summary->low < 0 ? " to " : "-", figure_bound(high, kind, summary->high));
 	return text;
 }
 
@@ -109,7 +126,7 @@ void table_head(FILE *to, const char *place, int width)
 {
 	if (place)
 		fprintf(to, "  %*s", PLACE_WIDTH, place);
-	fprintf(to, "  %-*s  %-20s  %-15s  %s\n", width, "", "cpu s/GB", "to mark", " GiB/s");
+	fprintf(to, "  %-*s  %-20s  %-17s  %s\n", width, "", "cpu s/GB", "to mark", " GiB/s");
 }
 
 static void put_summary(FILE *to, enum figure kind, int both, const struct summary *summary)
@@ -134,8 +151,8 @@ static void put_entrant(FILE *to, bool is_mark, const struct json *entrant)
 		return;
 	}
 	put_summary(to, FIGURE_COST, 13, &cost);
-	put_summary(to, FIGURE_RATIO, 9, &ratio);
-	put_summary(to, FIGURE_SPEED, 13, &speed);
+	put_summary(to, FIGURE_RATIO, 11, &ratio);
+	put_summary(to, FIGURE_SPEED, 12, &speed);
 	fprintf(to, "  %.8s\n", is_mark ? "mark" : json_text_of(entrant, "verdict"));
 }
 

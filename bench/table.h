@@ -10,7 +10,7 @@
 enum { TABLE_COLUMNS = 100, FIGURE_SIZE = 24, FIGURES_SIZE = 56 };
 
 /* What a number is of, and so how many digits tell it. */
-enum figure { FIGURE_COST, FIGURE_RATIO, FIGURE_SPEED, FIGURE_TIME };
+enum figure { FIGURE_COST, FIGURE_RATIO, FIGURE_SHARE, FIGURE_SPEED, FIGURE_TIME };
 
 const char *figure(char text[FIGURE_SIZE], enum figure kind, double value);
 /* "0.95-1.20", or "-1.2 to 0.3" where a minus would hide. */

@@ -156,7 +156,10 @@ static bool take_option(const struct job *job, struct wish *wish, int option)
 		if (!parse_number(job, "--rounds", optarg, ROUNDS_MIN, ROUNDS_MAX, &number))
 			return false;
 		bench.rounds = (unsigned)number;
-		return true;
+		if (number == bench.rounds)
+			return true;
+		job_misused(job, "--rounds: there are no halves of rounds");
+		return false;
 	case OPTION_DIR:
 		wish->measures = "--dir";
 		wish->dir = optarg;
@@ -394,7 +397,8 @@ static int run_all(void *context, const char *dir, const char *memory_dir)
 		table_explain(stdout);
 		fflush(stdout);
 	}
-	for (size_t i = 0; i < scenarios_count; i++)
+	/* Where nothing can be printed nothing is measured either. */
+	for (size_t i = 0; i < scenarios_count && !ferror(stdout); i++)
 		if (wish->chosen[i])
 			run_scenario(wish, &scenarios[i], ++turn);
 	rounds_add();

@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fid.h>
 #include <limits.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,22 +76,51 @@ static int run_gnuplot(int program, int picture, int complaints)
 	return status;
 }
 
+/*
+ * Makes the drawing the file of that name, all at once. The name beside it is there for no
+ * longer than that takes, and no signal ends this process meanwhile. Returns an errno value, or
+ * 0.
+ */
+static int put_in_place(int drawing, const char *path)
+{
+	mode_t mask = umask(0);
+	char temporary[PATH_MAX];
+	int fd = -1, error = ENAMETOOLONG;
+	sigset_t all, before;
+
+	umask(mask);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	if (snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path) < PATH_MAX) {
+		fd = mkostemp(temporary, O_CLOEXEC);
+		error = errno;
+	}
+	if (fd >= 0) {
+		const struct fid_options whole = {.size = sizeof(whole),
+						  .flags = FID_SOURCE_OFFSET};
+		int64_t moved = fid_copy(drawing, fd, &whole, NULL);
+
+		error = moved < 0 ? (int)-moved : 0;
+		if (!error && (fchmod(fd, 0666 & ~mask) < 0 || rename(temporary, path) < 0))
+			error = errno;
+		close(fd);
+		if (error)
+			unlink(temporary);
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return error;
+}
+
 bool gnuplot_draw(const char *path, void (*write)(FILE *to, const void *about),
 		  const void *about)
 {
-	FILE *program = tmpfile(), *complaints = tmpfile();
-	char temporary[PATH_MAX], shown[512];
-	int picture = -1, error;
-	mode_t mask = umask(0);
+	FILE *program = tmpfile(), *complaints = tmpfile(), *drawing = tmpfile();
+	char shown[512];
 	bool good = false;
+	int error = errno;
 
-	umask(mask);
-	if (snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path) < PATH_MAX)
-		picture = mkostemp(temporary, O_CLOEXEC);
-	error = errno;
-	if (picture < 0 || !program || !complaints) {
-		print_error("%s: no picture can be made there: %s",
-			    print_name(shown, sizeof(shown), path), strerror(error));
+	if (!program || !complaints || !drawing) {
+		print_error("a temporary file: %s", strerror(error));
 		goto out;
 	}
 	write(program, about);
@@ -97,22 +128,21 @@ bool gnuplot_draw(const char *path, void (*write)(FILE *to, const void *about),
 		print_error("a temporary file: %s", strerror(errno));
 		goto out;
 	}
-	if (run_gnuplot(fileno(program), picture, fileno(complaints)) != 0) {
+	if (run_gnuplot(fileno(program), fileno(drawing), fileno(complaints)) != 0) {
 		print_complaints(complaints);
 		goto out;
 	}
-	good = fchmod(picture, 0666 & ~mask) == 0 && rename(temporary, path) == 0;
+	error = put_in_place(fileno(drawing), path);
+	good = error == 0;
 	if (!good)
-		print_error("%s: %s", print_name(shown, sizeof(shown), path), strerror(errno));
+		print_error("%s: no picture can be made there: %s",
+			    print_name(shown, sizeof(shown), path), strerror(error));
 out:
 	if (program)
 		fclose(program);
 	if (complaints)
 		fclose(complaints);
-	if (picture >= 0) {
-		close(picture);
-		if (!good)
-			unlink(temporary);
-	}
+	if (drawing)
+		fclose(drawing);
 	return good;
 }

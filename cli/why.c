@@ -64,6 +64,61 @@ static const char *most_telling(const struct why *why, const char *const refused
 	return NULL;
 }
 
+/* With what the kernel answers the call that the method makes; 0: it does it. */
+static int answer_of(const struct fid_facts *facts, enum fid_method method)
+{
+	switch (method) {
+	case FID_COPY_FILE_RANGE:
+		return facts->copy_file_range;
+	case FID_SENDFILE:
+		return facts->sendfile;
+	case FID_SPLICE:
+	case FID_SPLICE_PIPE:
+		return facts->splice;
+	default:
+		return 0;
+	}
+}
+
+/* As fid(3) has it: with another error a copy ends, and does not go on with the next way. */
+static bool is_refusal(enum fid_method method, int error)
+{
+	switch (error) {
+	case 0:
+	case -EINVAL:
+	case -EPERM:
+	case -ENOSYS:
+	case -EOPNOTSUPP:
+	case -ENOMEM:
+		return true;
+	case -EXDEV:
+	case -EBADF:
+	case -ETXTBSY:
+	case -EISDIR:
+		return method == FID_COPY_FILE_RANGE;
+	case -EOVERFLOW:
+	case -ESPIPE:
+		return method == FID_COPY_FILE_RANGE || method == FID_SENDFILE;
+	default:
+		return false;
+	}
+}
+
+/* The error that would end a copy at one of the ways that it tries in vain; 0: none. */
+static int find_fatal(const struct prediction *prediction, const struct fid_ladder *whole)
+{
+	for (uint32_t i = 0; i < whole->count; i++) {
+		enum fid_method method = (enum fid_method)whole->rung[i].method;
+		int answer = answer_of(&prediction->facts, method);
+
+		if (!prediction->left_out[method])
+			return 0;
+		if (!is_refusal(method, answer))
+			return answer;
+	}
+	return 0;
+}
+
 /*
  * A copy asks the kernel what it refuses only where something is required; else it tries, and
  * goes on with the next way. So the reasons are those of the ladder that it would have, and
@@ -84,11 +139,18 @@ static int choose(struct why *why, const struct fid_end *sink,
 	if (got < 0)
 		return got;
 	prediction->ladder.count = 0;
-	for (uint32_t i = 0; i < whole.count; i++)
+	prediction->fatal = find_fatal(prediction, &whole);
+	for (uint32_t i = 0; i < whole.count && !prediction->fatal; i++)
 		if (!prediction->left_out[whole.rung[i].method])
 			prediction->ladder.rung[prediction->ladder.count++] = whole.rung[i];
-	prediction->nothing =
-		prediction->ladder.count ? NULL : most_telling(why, prediction->left_out);
+	if (prediction->fatal)
+		prediction->nothing = "this kernel or container answers a call that would be "
+				      "made with an error that is no refusal";
+	else
+		prediction->nothing = prediction->ladder.count
+					      ? NULL
+					      : most_telling(why, prediction->left_out);
+	prediction->ladder.start_small &= prediction->ladder.count > 0;
 	return 0;
 }
 
@@ -163,9 +225,18 @@ static int check_way(const struct why *why)
 		.reason = why->prediction.nothing,
 		.require_unmet = why->job.require != FID_REQUIRE_NOTHING,
 	};
+	char from[256], to[256];
 
 	if (why->prediction.ladder.count)
 		return STATUS_DONE;
+	if (why->prediction.fatal) {
+		print_error("from %s to %s: %s: %s",
+			    print_name(from, sizeof(from), why->source.endpoint->name),
+			    print_name(to, sizeof(to), why->sink.endpoint->name),
+			    why->prediction.nothing, fid_error_name(why->prediction.fatal));
+		print_hint("--route can leave that way out");
+		return STATUS_FAILED;
+	}
 	return outcome_unmet(&why->job, why->source.endpoint, why->sink.endpoint, &receipt) ==
 			       OUTCOME_UNMET
 		       ? STATUS_UNMET

@@ -16,6 +16,7 @@ struct prediction {
 	struct fid_ladder ladder;
 	const char *left_out[FID_METHODS_MAX]; /* by method; NULL: it is on the ladder */
 	const char *nothing;                   /* why the ladder has no rung */
+	int fatal;                             /* a negative errno value that ends a copy */
 	struct fid_facts facts;
 	uint64_t bytes_expected; /* UINT64_MAX: a stream, of which nobody knows */
 	/* By rung: what would send a flow on to the next one, which only doing tells; or NULL.

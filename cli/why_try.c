@@ -7,7 +7,8 @@
  * the far end of each.
  *
  * All that happens in a process of its own. It has not asked yet what the kernel refuses, as a
- * copy has not, and where it sleeps for ever an alarm ends it.
+ * copy has not, and where it sleeps for ever an alarm ends it, as it does when the process that
+ * wants to know is gone.
  */
 #include "why.h"
 
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
@@ -128,33 +130,44 @@ static bool is_in_memory(int fd)
 /* A file without a name in the folder; where there are none such, it loses its name at once. */
 static int make_file(int folder, int flags)
 {
-	int fd = openat(folder, ".", O_TMPFILE | O_CLOEXEC | flags, 0600);
+	int fd = openat(folder, ".", O_TMPFILE | O_CLOEXEC | flags, 0600), error;
+	sigset_t all, before;
 	char name[64];
 
 	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
 		return fd;
 	snprintf(name, sizeof(name), ".fid-why.%ld", (long)getpid());
+	/* No signal ends this process while the name is there. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
 	fd = openat(folder, name, O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+	error = errno;
 	if (fd >= 0)
 		unlinkat(folder, name, 0);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = error;
 	return fd;
 }
 
 /* A file on another mount stands in a folder whose file system it does not share. */
-static bool is_on_one_file_system(int one, int other)
+static bool is_on_one_file_system(const struct look *look, int one, int other)
 {
 	struct statfs here, there;
 
-	return fstatfs(one, &here) == 0 && fstatfs(other, &there) == 0 &&
-	       here.f_type == there.f_type &&
-	       memcmp(&here.f_fsid, &there.f_fsid, sizeof(here.f_fsid)) == 0;
+	/* Some servers of FUSE tell nothing of a file without a name. */
+	if (fstatfs(one, &here) < 0 || fstatfs(other, &there) < 0)
+		return fails(look, "fstatfs");
+	return (here.f_type == there.f_type &&
+		memcmp(&here.f_fsid, &there.f_fsid, sizeof(here.f_fsid)) == 0) ||
+	       no_stand_in(look, "its folder is on another file system");
 }
 
 static bool open_sink_file(struct stage *stage)
 {
 	const struct look *look = stage->look;
 	const struct fid_end *end = &look->end;
-	int flags = O_WRONLY | (end->append ? O_APPEND : 0) | (end->direct ? O_DIRECT : 0);
+	int flags = O_WRONLY | (end->append ? O_APPEND : 0) | (end->direct ? O_DIRECT : 0) |
+		    (end->nonblocking ? O_NONBLOCK : 0);
 	int there = look->exists ? look->endpoint->fd : look->folder;
 	int folder = look->exists ? -1 : look->folder;
 
@@ -173,8 +186,8 @@ static bool open_sink_file(struct stage *stage)
 	}
 	if (stage->fd < 0)
 		return fails(look, "open");
-	if (!is_on_one_file_system(stage->fd, there))
-		return no_stand_in(look, "its folder is on another file system");
+	if (!is_on_one_file_system(look, stage->fd, there))
+		return false;
 	/* What is not emptied keeps its size, and a descriptor its place. */
 	if (end->size && ftruncate(stage->fd, (off_t)end->size) < 0)
 		return fails(look, "ftruncate");
@@ -185,12 +198,21 @@ static bool open_sink_file(struct stage *stage)
 
 /* ---- Ends that are made alike ---- */
 
+/* Gives the end of the flow the flags that the one has whose place it takes. */
+static bool take_flags(struct stage *stage)
+{
+	const struct fid_end *end = &stage->look->end;
+	int flags = (end->nonblocking ? O_NONBLOCK : 0) | (end->append ? O_APPEND : 0);
+
+	return fcntl(stage->fd, F_SETFL, fcntl(stage->fd, F_GETFL) | flags) == 0 ||
+	       fails(stage->look, "fcntl");
+}
+
 /* both[0] is read, both[1] is written. */
 static bool take_ends(struct stage *stage, const int both[2], const char *words)
 {
 	const struct fid_end *end = &stage->look->end;
 	bool is_source = stage->look->endpoint->side == FID_SIDE_SOURCE;
-	int flags = (end->nonblocking ? O_NONBLOCK : 0) | (end->append ? O_APPEND : 0);
 
 	stage->fd = is_source ? both[0] : both[1];
 	stage->peer = is_source ? both[1] : both[0];
@@ -198,8 +220,7 @@ static bool take_ends(struct stage *stage, const int both[2], const char *words)
 	/* A pipe makes packets where its writer asked for them. */
 	if (end->kind == FID_KIND_PIPE && end->direct)
 		fcntl(both[1], F_SETFL, fcntl(both[1], F_GETFL) | O_DIRECT);
-	return fcntl(stage->fd, F_SETFL, fcntl(stage->fd, F_GETFL) | flags) == 0 ||
-	       fails(stage->look, "fcntl");
+	return take_flags(stage);
 }
 
 static bool make_pipe(struct stage *stage)
@@ -265,9 +286,7 @@ static bool make_terminal(struct stage *stage)
 	stage->peer = master;
 	stage->fd = slave;
 	stage->words = "another terminal";
-	return !stage->look->end.nonblocking ||
-	       fcntl(slave, F_SETFL, fcntl(slave, F_GETFL) | O_NONBLOCK) == 0 ||
-	       fails(stage->look, "fcntl");
+	return take_flags(stage);
 }
 
 static bool make_stage(struct stage *stage)
@@ -339,10 +358,26 @@ static void drain(int fd)
 		continue;
 }
 
+/* Ends this process after a while, and when the one that made it is gone. */
+static void live_no_longer_than(pid_t parent)
+{
+	sigset_t only;
+
+	signal(SIGALRM, SIG_DFL);
+	sigemptyset(&only);
+	sigaddset(&only, SIGALRM);
+	sigprocmask(SIG_UNBLOCK, &only, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGALRM);
+	if (getppid() != parent)
+		_exit(1);
+	alarm(TRY_SECONDS);
+}
+
 /* Puts a process at the far end. */
 static bool people(struct stage *stage, const struct stage *other)
 {
 	bool is_source = stage->look->endpoint->side == FID_SIDE_SOURCE;
+	pid_t parent = getpid();
 
 	if (stage->peer < 0)
 		return true;
@@ -350,7 +385,7 @@ static bool people(struct stage *stage, const struct stage *other)
 	if (stage->child < 0)
 		return fails(stage->look, "fork");
 	if (stage->child == 0) {
-		alarm(TRY_SECONDS);
+		live_no_longer_than(parent);
 		close(stage->fd);
 		close(other->fd);
 		if (other->peer >= 0)
@@ -427,11 +462,14 @@ static bool perform(struct trial *trial, const struct why *why,
 }
 
 /* The trial's process hands over what it found; its strings are those of this program. */
-static void perform_alone(int to, const struct why *why, const struct fid_options *options)
+static _Noreturn void perform_alone(pid_t parent, int to, const struct why *why,
+				    const struct fid_options *options)
 {
 	struct trial trial = {0};
 
-	alarm(TRY_SECONDS);
+	live_no_longer_than(parent);
+	/* A limit on the size of files is an error, and can be told as one. */
+	signal(SIGXFSZ, SIG_IGN);
 	if (!perform(&trial, why, options))
 		_exit(1);
 	_exit(write(to, &trial, sizeof(trial)) == (ssize_t)sizeof(trial) ? 0 : 1);
@@ -439,9 +477,9 @@ static void perform_alone(int to, const struct why *why, const struct fid_option
 
 bool why_try(struct why *why, const struct fid_options *options)
 {
+	pid_t parent = getpid(), child;
 	int both[2], status = 0;
 	ssize_t got;
-	pid_t child;
 
 	if (pipe2(both, O_CLOEXEC) < 0) {
 		print_error("--try: %s while in pipe", strerror(errno));
@@ -449,7 +487,7 @@ bool why_try(struct why *why, const struct fid_options *options)
 	}
 	child = fork();
 	if (child == 0)
-		perform_alone(both[1], why, options);
+		perform_alone(parent, both[1], why, options);
 	close(both[1]);
 	got = child < 0 ? -1 : read(both[0], &why->trial, sizeof(why->trial));
 	close(both[0]);
@@ -459,7 +497,9 @@ bool why_try(struct why *why, const struct fid_options *options)
 	}
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		continue;
-	if (WIFSIGNALED(status))
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
 		print_error("--try: it did not end within %d seconds", TRY_SECONDS);
+	else if (WIFSIGNALED(status))
+		print_error("--try: signal %d has ended it", WTERMSIG(status));
 	return got == (ssize_t)sizeof(why->trial);
 }

@@ -124,6 +124,10 @@ _fid()
 	read -r -a words <<<"${COMP_LINE:0:COMP_POINT}"
 	[[ ${COMP_LINE:0:COMP_POINT} != *[[:space:]] ]] || words+=('')
 	word=${words[${#words[@]} - 1]}
+	# Where a space is quoted, bash knows where the word begins.
+	case ${COMP_WORDS[COMP_CWORD]-} in
+	*[[:space:]]*) word=${COMP_WORDS[COMP_CWORD]} ;;
+	esac
 	COMPREPLY=()
 	if [[ ${#words[@]} -le 2 ]]; then
 		_fid_offer copy cat tee why run doctor bench help --help --version
@@ -159,7 +163,7 @@ _fid()
 	bench)
 		arguments=words
 		options='--list --seconds --rounds --dir --peers --json --csv --plot --from -h --help --version'
-		choices=(file-pipe-splice file-pipe-read file-pipe-shell pipe-pipe pipe-file file-file file-memory file-tcp tcp-file tcp-pipe sweep-pipe sweep-chunk sweep-message memory-read memory-splice constant-read constant-splice fan-read fan-splice calls small start idle)
+		choices=(file-pipe-splice file-pipe-read file-pipe-shell pipe-pipe pipe-file file-file file-memory file-tcp tcp-file tcp-pipe sweep-pipe sweep-chunk sweep-message memory-read memory-splice constant-read constant-splice fan-read fan-splice calls small start idle all)
 		;;
 	help)
 		arguments=commands

@@ -200,6 +200,6 @@ complete -c fid -n '__fid_is bench' -l from -r -F -d 'take the results that --js
 complete -c fid -n '__fid_is bench' -s h -d 'explain the command'
 complete -c fid -n '__fid_is bench' -l help -d 'explain the command'
 complete -c fid -n '__fid_is bench' -l version -d 'print the version'
-complete -c fid -n '__fid_is bench' -a 'file-pipe-splice file-pipe-read file-pipe-shell pipe-pipe pipe-file file-file file-memory file-tcp tcp-file tcp-pipe sweep-pipe sweep-chunk sweep-message memory-read memory-splice constant-read constant-splice fan-read fan-splice calls small start idle'
+complete -c fid -n '__fid_is bench' -a 'file-pipe-splice file-pipe-read file-pipe-shell pipe-pipe pipe-file file-file file-memory file-tcp tcp-file tcp-pipe sweep-pipe sweep-chunk sweep-message memory-read memory-splice constant-read constant-splice fan-read fan-splice calls small start idle all'
 
 complete -c fid -n '__fid_is help; and test (count (commandline -opc)) -eq 2' -a 'copy cat tee why run doctor bench help'

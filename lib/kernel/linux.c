@@ -348,13 +348,22 @@ static int linux_slab_is_huge(struct fid_kernel *kernel, void *slab)
 	return after.ru_minflt - before.ru_minflt == 1;
 }
 
-/* Beyond RLIMIT_FSIZE ftruncate(2) raises SIGXFSZ: nobody is to die of asking for memory. */
-static int linux_memory_file(struct fid_kernel *kernel, size_t bytes)
+/*
+ * RLIMIT_FSIZE counts for a memfd as well, and the signal that comes with it would end a
+ * program that has written to no file.
+ */
+static bool is_beyond_file_limit(size_t bytes)
 {
 	struct rlimit limit;
-	int error, fd;
 
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur)
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur;
+}
+
+static int linux_memory_file(struct fid_kernel *kernel, size_t bytes)
+{
+	int fd, error;
+
+	if (is_beyond_file_limit(bytes))
 		return -EFBIG;
 	fd = memfd_create("fid", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)

@@ -82,7 +82,7 @@ run unknown_scenarios_suggest_the_nearest_and_measure_nothing
 
 wrong_options_are_status_2() {
 	for option in --seconds=0 --seconds=-1 --seconds=inf --seconds=0x1 --seconds=1s \
-		--seconds= --seconds=99999 --rounds=5 --rounds=65 --rounds=x --plot=x.pdf \
+		--seconds= --seconds=99999 --rounds=5 --rounds=65 --rounds=x --rounds=6.5 --plot=x.pdf \
 		--plot=.svg --plot=x --bogus --json=x '--json --csv' '--csv --csv'; do
 		# The words are split on purpose.
 		expect 2 "$fid" bench $option calls
@@ -219,6 +219,9 @@ END
 	look small 'nanoseconds|pipe -> pipe, 4 KiB: fid_copy'
 	look start 'milliseconds|fid cat'
 	look idle 'bytes of memory|0 descriptors'
+	# What was measured once is no median.
+	sed -n 's/<[^>]*>//gp' p-idle.svg > texts
+	! grep -q median texts || return 1
 }
 run svg_is_xml_with_the_finding_titles_of_axes_and_names
 
@@ -249,6 +252,25 @@ print(sys.stdin.read().replace("splice-pipe", hostile.replace("\u0022", "\\\u002
 		expect 0 "$fid" bench --from results --plot x.svg
 		python3 -c 'import xml.etree.ElementTree as t; t.parse("x.svg")'
 	fi
+	[ ! -e owned ]
+	# Quotes where gnuplot does not take two for one, and what it does with other signs.
+	for name in "'" "'a" "a''b" "''; system('touch owned') #" '\\' '\\"' '`touch owned`' '{/a}' \
+		'@a' '$line0' '%d%s' '~a{b}'; do
+		sweep 1 1 1 0.5 0.4 0.6 > results
+		NAME=$name python3 -c '
+import json, os
+d = json.load(open("results"))
+for point in d["sweeps"]:
+    point["entrants"][1]["name"] = os.environ["NAME"]
+json.dump(d, open("results", "w"))'
+		expect 0 "$fid" bench --csv --from results
+		command -v gnuplot > /dev/null || continue
+		expect 0 "$fid" bench --csv --from results --plot x.svg
+		NAME=$name python3 -c '
+import os, xml.etree.ElementTree as t
+texts = ["".join(e.itertext()) for e in t.parse("x.svg").iter() if e.tag.endswith("}text")]
+assert os.environ["NAME"] in [text.strip() for text in texts], texts'
+	done
 	[ ! -e owned ]
 }
 run what_a_record_says_is_text_to_gnuplot_and_to_the_terminal
@@ -302,9 +324,22 @@ pair["entrants"] = [ratio("hand loop", 1, 1, 1), ratio("fid_copy", *numbers[:3])
 print(json.dumps(d))' "$@" > results
 	}
 	pair 1.05 0.98 1.1 9.87 9 10
-	finds 'pipe-pipe: read/write costs 9.4 times what fid_copy costs; the best by hand costs as much'
+	finds 'pipe-pipe: read/write costs 9.4 times what fid_copy costs; with the best by hand it is a tie'
+	# Which is no word of being equal, where the interval is wide.
+	pair 1.29 0.98 1.57 3.2 3 3.4
+	finds 'with the best by hand it is a tie'
 	pair 1.25 1.2 1.3 1.25 1.2 1.3
 	finds 'read/write costs about what fid_copy costs; the best by hand costs 20 % less'
+	# A bound beside 1 is not written as if it were 1.
+	pair 1.02 1.001 1.04 3 2 4
+	finds 'the best by hand costs 2 % less'
+	grep -q '^  fid_copy .* 1.02 1.001-1.04 ' out
+	pair 1 0.99 0.9996 3 2 4
+	finds 'pipe-pipe'
+	grep -q '^  fid_copy .* 1.00 0.99-0.9996 ' out
+	pair 1 1 1.01 3 2 4
+	finds 'it is a tie'
+	grep -q '^  fid_copy .* 1.00 1.00-1.01 ' out
 	pair 0.8 0.7 0.9 0.7 0.6 0.8
 	finds 'fid_copy costs 14 % more than read/write; the best by hand costs 25 % more'
 }
@@ -393,6 +428,26 @@ strange_records_do_no_harm() {
 }
 run strange_records_do_no_harm
 
+no_number_of_a_record_breaks_a_line() {
+	for number in 1e5 123456789 1e22 1e-300 0; do
+		python3 - "$record" "$number" > results << 'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+def change(one):
+    for key, value in one.items() if isinstance(one, dict) else enumerate(one):
+        if isinstance(value, (dict, list)):
+            change(value)
+        elif key in ("median", "high"):
+            one[key] = float(sys.argv[2])
+change(d)
+print(json.dumps(d))
+END
+		expect 0 "$fid" bench --from results
+		awk 'length($0) > 100 { print; exit 1 }' out
+	done
+}
+run no_number_of_a_record_breaks_a_line
+
 results_are_shown_without_measuring() {
 	mkdir bare
 	ln -s "$fid" bare/fid
@@ -433,6 +488,25 @@ gnuplot_that_fails_leaves_the_old_picture() {
 }
 run gnuplot_that_fails_leaves_the_old_picture
 
+a_picture_that_is_interrupted_leaves_nothing() {
+	mkdir bare there.svg
+	printf '#!/bin/sh\necho half\nexec sleep 5\n' > bare/gnuplot
+	chmod +x bare/gnuplot
+	for signal in INT TERM HUP; do
+		# A shell has its background jobs ignore SIGINT.
+		PATH=$PWD/bare:$PATH timeout --foreground --preserve-status -s "$signal" 0.3 "$fid" \
+			bench --csv --from "$record" --plot x.svg calls > out 2> err || :
+		[ "$(ls)" = "$(printf 'bare\nerr\nout\nthere.svg')" ]
+	done
+	have_gnuplot
+	expect 1 "$fid" bench --csv --from "$record" --plot there.svg calls
+	says 'there.svg: no picture can be made there: Is a directory'
+	# Nobody reads that message.
+	{ "$fid" bench --csv --from "$record" --plot there.svg calls 2>&1 > out || :; } | :
+	[ "$(ls)" = "$(printf 'bare\nerr\nout\nthere.svg')" ]
+}
+run a_picture_that_is_interrupted_leaves_nothing
+
 folders_without_room_or_leave_are_refused() {
 	expect 1 "$fid" bench --dir ./nowhere calls
 	says 'nowhere: no files can be made there'
@@ -460,6 +534,44 @@ a_disk_that_fills_up_is_an_error_that_names_the_file() {
 	[ "$(tail -n 1 out | grep -c fid-bench)" -eq 0 ]
 }
 run a_disk_that_fills_up_is_an_error_that_names_the_file
+
+a_file_that_becomes_too_large_is_an_error_that_says_so() {
+	(
+		trap '' XFSZ
+		ulimit -f 1000
+		expect 1 "$fid" bench --dir . --seconds 0.02 file-pipe-read
+	)
+	says 'source-.*File too large'
+	[ "$(ls | tr '\n' ' ')" = 'err out ' ]
+}
+run a_file_that_becomes_too_large_is_an_error_that_says_so
+
+a_call_that_is_refused_does_not_end_the_rest() {
+	for call in splice tee vmsplice; do
+		expect 1 "$fid" run --deny "$call=EPERM" --no-preload -- \
+			"$fid" bench --seconds 0.02 --dir . --json calls small
+		says 'did not arrive'
+		known "{one['title'].split(',')[0] for one in d['calls'] if one.get('failure') == 'EPERM'}
+			== {'$call'}"
+		known '[one for one in d["calls"] if "bare_ns" in one] and d["small"]'
+		cp out results
+		expect 0 "$fid" bench --from results
+		grep -q "^  $call, .* failed: EPERM" out
+		expect 0 "$fid" bench --csv --from results calls
+		grep -q "^calls,\"*$call, .*,4096,,failure,,,,EPERM" out
+		command -v gnuplot > /dev/null || continue
+		expect 0 "$fid" bench --csv --from results --plot x.svg calls
+		sed -n 's/<[^>]*>//gp' x.svg | grep -q '^[[:space:]]*failed: EPERM'
+	done
+}
+run a_call_that_is_refused_does_not_end_the_rest
+
+a_fan_is_measured_where_vmsplice_is_refused() {
+	expect 0 "$fid" run --deny vmsplice=EPERM --no-preload -- \
+		"$fid" bench --seconds 0.02 --dir . --json fan-read
+	known 'len(d["fan"]) == 5 and all("ratio" in e for c in d["fan"] for e in c["entrants"])'
+}
+run a_fan_is_measured_where_vmsplice_is_refused
 
 # left PID: what is left of a run: processes that work in this folder, and files.
 left() {
@@ -548,6 +660,12 @@ a_reader_that_goes_away_ends_it() {
 	status=0
 	timeout 20 "$fid" bench --seconds 0.02 --dir . calls > /dev/full 2> err || status=$?
 	[ "$status" -eq 1 ]
+	# It is not measured for minutes what cannot be shown.
+	status=0
+	timeout 20 "$fid" bench --seconds 100 --dir . pipe-pipe > /dev/full 2> err || status=$?
+	[ "$status" -eq 1 ]
+	says 'cannot print: No space left'
+	[ -z "$(left none)" ]
 }
 run a_reader_that_goes_away_ends_it
 

@@ -287,6 +287,27 @@ a_user_without_permission_is_told_and_gets_the_answer() {
 }
 run a_user_without_permission_is_told_and_gets_the_answer
 
+a_trial_has_the_flags_of_the_sink() {
+	bytes 100000 > a
+	: > sink
+	cat > flags.py << 'END'
+import os, sys
+flags = getattr(os, sys.argv[1])
+os.execv(sys.argv[2], ["fid", "why", "--json", "--try", "a",
+                       "fd:%d" % os.dup2(os.open(sys.argv[3], os.O_RDWR | flags), 9)])
+END
+	for flag in O_NONBLOCK O_APPEND; do
+		for sink in sink /dev/ptmx; do
+			expect 0 python3 flags.py "$flag" "$fid" "$sink"
+			told 't["agrees"] and t["bytes_out"] >= 65536'
+			told "w['sink']['nonblocking'] == ('$flag' == 'O_NONBLOCK')"
+			told "w['sink']['append'] == ('$flag' == 'O_APPEND')"
+		done
+	done
+	[ ! -s sink ]
+}
+run a_trial_has_the_flags_of_the_sink
+
 what_cannot_be_tried_says_why() {
 	bytes 100000 > a
 	expect 1 "$fid" why --try a /dev/full
@@ -298,6 +319,74 @@ what_cannot_be_tried_says_why() {
 	[ ! -e b ]
 }
 run what_cannot_be_tried_says_why
+
+# Whoever opens a file with a lease waits for its owner: the trial does, for the source.
+a_trial_ends_with_the_command() {
+	bytes 100000 > a
+	cat > lease.py << 'END'
+import fcntl, os, signal, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fd = os.open("a", os.O_RDWR)
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+open("leased", "w").close()
+time.sleep(30)
+END
+	python3 lease.py &
+	owner=$!
+	until_true [ -e leased ]
+	# trials: the processes of it.
+	trials() {
+		for process in /proc/[0-9]*; do
+			[ "$(readlink "$process/cwd" 2> /dev/null)" = "$PWD" ] || continue
+			case $(tr '\0' ' ' < "$process/cmdline" 2> /dev/null) in
+			"$fid why "*) echo "${process#/proc/}" ;;
+			esac
+		done
+	}
+	has_begun() {
+		[ "$(trials | wc -l)" -eq 2 ]
+	}
+	has_ended() {
+		[ -z "$(trials)" ]
+	}
+	for signal in TERM HUP KILL; do
+		"$fid" why --try a b > /dev/null 2>&1 &
+		pid=$!
+		until_true has_begun
+		kill "-$signal" "$pid"
+		wait "$pid" || :
+		tries=0
+		# Its own alarm would come after ten seconds.
+		until has_ended; do
+			tries=$((tries + 1))
+			[ "$tries" -lt 60 ] || {
+				echo "it goes on after SIG$signal: $(trials)"
+				return 1
+			}
+			sleep 0.05
+		done
+	done
+	kill "$owner"
+	[ ! -e b ]
+}
+run a_trial_ends_with_the_command
+
+a_limit_on_files_is_told_and_kills_nothing() {
+	bytes 300000 > a
+	(
+		trap - XFSZ
+		# No file can take what it says.
+		ulimit -f 1
+		"$fid" why --json a b | python3 -c 'import json, sys; json.load(sys.stdin)["route"]'
+		ulimit -f 0
+		{ "$fid" why --json --try a b; [ $? -eq 1 ]; } | python3 -c '
+import json, sys
+trial = json.load(sys.stdin)["try"]
+assert trial["error"] == "EFBIG" and not trial["agrees"], trial'
+	)
+	[ ! -e b ]
+}
+run a_limit_on_files_is_told_and_kills_nothing
 
 a_terminal_is_known_by_its_name() {
 	expect 1 "$fid" why --json --offset 1 /dev/tty b
@@ -323,6 +412,29 @@ what_the_kernel_refuses_is_named() {
 		"$fid" why --require no-user-copy a unix:there
 }
 run what_the_kernel_refuses_is_named
+
+an_error_that_is_no_refusal_ends_a_copy_and_is_told() {
+	bytes 300000 > a
+	for pair in 'a b splice' 'a unix:there sendfile' 'unix:there b splice'; do
+		# The words are split on purpose.
+		set -- $pair
+		expect 1 "$fid" run --deny "$3=EACCES" --no-preload -- "$fid" why --json "$1" "$2"
+		says "from $1 to $2: this kernel or container .* no refusal: EACCES"
+		told "w['route'] is None and 'no refusal' in w['reason'] and not w['starts_as_copy']
+			and w['refused']['$3'] == 'EACCES'"
+	done
+	expect 1 "$fid" run --deny splice=EACCES --no-preload -- "$fid" copy a b
+	# What is not tried does not matter.
+	expect 0 "$fid" run --deny splice=EACCES --no-preload -- "$fid" why --try a unix:there
+	expect 0 "$fid" run --deny splice=EACCES --no-preload -- \
+		"$fid" why --try --route read-write a b
+	expect 0 "$fid" run --deny splice=EACCES --no-preload -- \
+		"$fid" why --json --require no-user-copy a b
+	told 'w["route"] == "copy_file_range"'
+	expect 0 "$fid" run --deny splice=EACCES --no-preload -- \
+		"$fid" copy --require no-user-copy a b
+}
+run an_error_that_is_no_refusal_ends_a_copy_and_is_told
 
 a_link_to_nothing_is_described_by_where_it_points() {
 	[ -d /dev/shm ] || skip "there is no /dev/shm"

@@ -100,14 +100,15 @@ class Line:
 
     def offers(self, line):
         """The words that would take the place of the last one, and of nothing else."""
-        before = line.split(' ')[1:-1]
+        pieces = re.split(r'(?<!\\) ', line)
+        before = pieces[1:-1]
         self.send(line + ALL + '\n')
         answer = self.wait_for('#end#').replace('\r', '').replace('\n', '')
         # The line that was typed may have been echoed before what fid tells.
         words = re.findall(r'<([^<>]*)>', answer)
         assert words[:len(before)] == before, (line, words)
         # Bash cuts words at these characters, and puts in what stands behind the last of them.
-        cut = re.match('(?:.*[:=])?', line.split(' ')[-1]).group(0)
+        cut = re.match('(?:.*[:=])?', pieces[-1]).group(0)
         return [one if one.startswith(cut) else cut + one for one in words[len(before):]]
 
     def close(self):
@@ -180,10 +181,14 @@ LINES = [
     ('fid copy --receipt disk.img bac', ['backup'], ['disk.img']),
     ('fid copy disk.img tcp', ['tcp:', 'tcp-listen:'], ['unix:']),
     ('fid copy unix:dis', ['unix:disk.img'], ['unix:backup']),
+    ('fid copy two\\ ', ['two words'], ['disk.img', 'tcp:']),
+    ('fid copy two\\ w', ['two words'], ['disk.img', 'tcp:']),
     ('fid copy --receipt-file dis', ['disk.img'], ['disk.img:']),
     ('fid tee --on-slow ', ['wait', 'drop', 'spill'], ['disk.img']),
     ('fid tee --output-error=warn', ['--output-error=warn', '--output-error=warn-nopipe'],
      ['--output-error=exit']),
+    ('fid bench fan', ['fan-read', 'fan-splice'], ['pipe-file']),
+    ('fid bench al', ['all'], ['start']),
     ('fid run --deny vmsplice', ['vmsplice=', 'vmsplice-gift='], ['splice=']),
     ('fid run --deny splice=EN', ['splice=ENOSYS'], ['splice=EPERM']),
     ('fid run --deny splice=EPERM,tee=EP', ['splice=EPERM,tee=EPERM'], []),
@@ -268,7 +273,7 @@ def main():
     tests.check('completions_are_what_the_command_says',
                 done.stdout.splitlines() or (['it failed'] if done.returncode else []))
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as tools:
-        for file in ('disk.img', 'backup'):
+        for file in ('disk.img', 'backup', 'two words'):
             with open(os.path.join(folder, file), 'w', encoding='utf-8'):
                 pass
         tool = os.path.join(tools, 'fid-test-tool')

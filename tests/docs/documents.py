@@ -157,6 +157,44 @@ def picture_complaints(path, text):
             yield f'{path}: it has "{what}"'
 
 
+# ---- What fid bench makes of the newest results -------------------------------------------
+
+def newest_results():
+    folder = os.path.join(tap.ROOT, 'bench/results')
+    return os.path.join(folder, max(name for name in os.listdir(folder)
+                                    if re.fullmatch(r'\d{4}-\d\d-\d\d\.json', name)))
+
+
+def charts():
+    """The names of the charts, and their scenarios, as docs/pictures has them."""
+    listed = re.search(r'^CHARTS = \{(.*)\}$', tap.read('docs/pictures'), re.MULTILINE).group(1)
+    return dict(re.findall(r"'(\w+)': '([\w-]+)'", listed))
+
+
+def words_of_picture(path):
+    """Places differ with the version of gnuplot."""
+    return [' '.join(''.join(one.itertext()).split())
+            for one in xml.etree.ElementTree.parse(path).iter() if one.tag.endswith('}text')]
+
+
+def chart_complaints(fid, name, scenario):
+    path = os.path.join(tap.ROOT, 'docs', f'{name}.svg')
+    with tempfile.TemporaryDirectory() as folder:
+        now = os.path.join(folder, 'now.svg')
+        said = fid.says('bench', '--csv', '--plot', now, '--from', newest_results(), scenario)
+        if not os.path.exists(now):
+            yield said
+        elif words_of_picture(now) != words_of_picture(path):
+            yield f'docs/{name}.svg is another: ./dev readme'
+
+
+def record_complaints(fid):
+    path = newest_results()
+    with open(path.removesuffix('json') + 'txt', encoding='utf-8') as f:
+        if f.read() != fid.says('bench', '--from', path):
+            yield f'{path}: the text beside it is not what fid bench --from prints'
+
+
 # ---- Commands ----------------------------------------------------------------------------
 
 def quoted_commands(text):
@@ -322,6 +360,13 @@ def main():
         tests.check(f'picture_{path}_is_valid_and_refers_to_nobody',
                     [f'{path} is not there'] if text is None
                     else list(picture_complaints(path, text)))
+    tests.check('text_of_the_newest_results_is_what_fid_bench_prints', list(record_complaints(fid)))
+    for name, scenario in charts().items():
+        if shutil.which('gnuplot'):
+            tests.check(f'chart_{name}_is_what_fid_bench_draws',
+                        list(chart_complaints(fid, name, scenario)))
+        else:
+            tests.skip(f'chart_{name}_is_what_fid_bench_draws', 'gnuplot is not installed')
     tests.check('each_row_of_the_comparison_has_its_experiment',
                 list(comparison_complaints(texts['README.md'], texts['docs/compare.md'],
                                            texts['tests/docs/compare.sh'])))

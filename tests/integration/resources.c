@@ -191,26 +191,28 @@ TEST(a_file_at_its_size_limit_is_efbig_at_the_sink_and_nothing_is_lost)
 	in_child(10, file_size_limit, NULL);
 }
 
-/* SIGXFSZ has its default action: it would end the child. */
-static void asked_under_limit(void *argument)
+static void limit_for_memory(void *argument)
 {
-	struct fid_memory_options options = {
-		.size = sizeof(options),
-		.mode = FID_MEMORY_CONST,
-	};
+	struct fid_memory_options options = {.size = sizeof(options), .mode = FID_MEMORY_CONST};
+	struct rlimit limit = {1, 1};
 	struct fid_memory *memory = NULL;
 	struct fid_facts facts;
+	int both[2];
 
 	(void)argument;
-	limit_files(0);
-	CHECK(fid_probe(&facts, 1) == 0);
+	CHECK(signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
+	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+	CHECK_EQUAL(fid_probe(&facts, 1), 0);
+	CHECK_EQUAL(facts.splice, 0);
 	CHECK_EQUAL(facts.memory_seal, -EFBIG);
-	CHECK_EQUAL(fid_memory_new(&memory, -1, &options), -EFBIG);
+	CHECK(pipe(both) == 0);
+	CHECK_EQUAL(fid_memory_new(&memory, both[1], &options), -EFBIG);
+	CHECK(memory == NULL);
 }
 
-TEST(a_file_size_limit_is_a_fact_for_a_probe_and_kills_nobody)
+TEST(a_limit_on_files_ends_no_program_that_asks_what_there_is)
 {
-	in_child(10, asked_under_limit, NULL);
+	in_child(10, limit_for_memory, NULL);
 }
 
 static void small_file_system(void *argument)
