@@ -436,6 +436,25 @@ an_error_that_is_no_refusal_ends_a_copy_and_is_told() {
 }
 run an_error_that_is_no_refusal_ends_a_copy_and_is_told
 
+# One list of what is a refusal is the engine's, and one is the prediction's.
+what_a_refusal_is_a_copy_says_as_well() {
+	bytes 300000 > a
+	ended=0
+	for way in splice:splice-pipe copy_file_range:copy_file_range sendfile:sendfile; do
+		for error in EACCES EPERM EINVAL ENOSYS EOPNOTSUPP ENOMEM EXDEV ETXTBSY EISDIR \
+			EOVERFLOW ESPIPE EIO EFAULT ENOENT EMFILE; do
+			set -- --deny "${way%:*}=$error" --no-preload -- "$fid"
+			copied=0
+			"$fid" run "$@" copy --route "${way#*:},read-write" a b 2> err || copied=$?
+			expect "$copied" "$fid" run "$@" why --route "${way#*:},read-write" a b
+			ended=$((ended + copied))
+		done
+	done
+	# Both kinds there were.
+	[ "$ended" -gt 3 ] && [ "$ended" -lt 42 ]
+}
+run what_a_refusal_is_a_copy_says_as_well
+
 a_link_to_nothing_is_described_by_where_it_points() {
 	[ -d /dev/shm ] || skip "there is no /dev/shm"
 	bytes 100000 > a
