@@ -78,12 +78,12 @@ says() {
 	return 1
 }
 
-# until COMMAND...: waits at most ten seconds for it to be true.
+# until_true COMMAND...: waits for it to be true, at least 30 seconds: a disk may be busy.
 until_true() {
 	tries=0
 	until "$@" 2> /dev/null; do
 		tries=$((tries + 1))
-		if [ "$tries" -gt 200 ]; then
+		if [ "$tries" -gt 600 ]; then
 			echo "never true: $*"
 			return 1
 		fi
