@@ -36,7 +36,7 @@ const char bench_help[] =
 	"  --plot FILE.svg|FILE.png  draw them with gnuplot; several scenarios go to\n"
 	"                            FILE-SCENARIO.svg\n"
 	"  --from FILE               take the results that --json once printed into FILE,\n"
-	"                            and measure nothing\n"
+	"                            or - for standard input, and measure nothing\n"
 	"  -h, --help                this text\n"
 	"  --version                 the version\n"
 	"\n"
@@ -306,10 +306,10 @@ static struct json *read_results(const char *path)
 	size_t capacity = 0;
 	unsigned line = 0;
 	struct json *document = NULL;
-	FILE *file = fopen(path, "re");
+	FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
 	ssize_t length = file ? getdelim(&text, &capacity, '\0', file) : -1;
 
-	print_name(shown, sizeof(shown), path);
+	print_name(shown, sizeof(shown), file == stdin ? "standard input" : path);
 	if (length < 0) {
 		print_error("%s (results): %s", shown,
 			    file && feof(file) ? "it is empty" : strerror(errno));
@@ -320,7 +320,7 @@ static struct json *read_results(const char *path)
 				    "prints",
 				    shown, line);
 	}
-	if (file)
+	if (file && file != stdin)
 		fclose(file);
 	free(text);
 	return document;

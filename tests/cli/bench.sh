@@ -186,6 +186,18 @@ json_of_a_record_is_the_record() {
 }
 run json_of_a_record_is_the_record
 
+results_may_come_on_standard_input() {
+	expect 0 "$fid" bench --from "$record" calls
+	mv out wanted
+	expect 0 "$fid" bench --from - calls < "$record"
+	same out wanted
+	expect 1 "$fid" bench --from - < /dev/null
+	says '^fid bench: standard input (results): it is empty$'
+	expect 1 "$fid" bench --from - <&-
+	says '^fid bench: standard input (results): Bad file descriptor$'
+}
+run results_may_come_on_standard_input
+
 have_gnuplot() {
 	command -v gnuplot > /dev/null || skip "gnuplot is not installed"
 }
