@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The commands. To add one: a file with its run and help, and a line in the table of main.c.
+ * The commands. To add one: a folder with its run and help, and a line in the table of main.c.
  */
 #ifndef FID_CLI_COMMAND_H
 #define FID_CLI_COMMAND_H

@@ -5,7 +5,7 @@
 #ifndef FID_CLI_JOB_H
 #define FID_CLI_JOB_H
 
-#include "digest.h"
+#include "copy/digest.h"
 #include "endpoint.h"
 #include "print.h"
 

@@ -2,7 +2,7 @@
 /*
  * The bucket of --rate-limit, by a clock that the test sets.
  */
-#include "../../cli/pace.h"
+#include "../../cli/copy/pace.h"
 
 #include "test.h"
 

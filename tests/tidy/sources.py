@@ -11,8 +11,8 @@ FOLDERS = ['', 'kernel', 'pipe', 'flow', 'relay']
 
 # Folders that use the library as anybody else does: <fid.h> and their own headers.
 OUTSIDE = ['cli', 'examples', 'bench', 'preload', 'ruby']
-# 'fid bench' is a command line in cli/ for what is in bench/.
-ALSO = {'cli/bench.c': ['bench']}
+# 'fid bench' is a command line in cli/bench/ for what is in bench/.
+ALSO = {'cli/bench/bench.c': ['bench']}
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">]+)[">]', re.MULTILINE)
 OURS = re.compile(r'(^|/)(fid|options)\.h$|^(%s)/' % '|'.join(FOLDERS[1:]))
@@ -73,8 +73,11 @@ def outside_complaints(paths):
             # A test program, which stands beside what it runs.
             if name == 'test.h' and os.path.basename(path).startswith('test_'):
                 continue
-            where = os.path.join(tap.ROOT, os.path.dirname(path), name)
-            if not any(is_within(folder, where) for folder in [top, *ALSO.get(path, [])]):
+            # From where it stands, or from the top folder on.
+            places = [os.path.join(tap.ROOT, folder, name)
+                      for folder in (os.path.dirname(path), top)]
+            if not any(is_within(folder, where) for where in places
+                       for folder in [top, *ALSO.get(path, [])]):
                 yield f'{path}: "{name}" is not in {top}/: only <fid.h> is public'
 
 

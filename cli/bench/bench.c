@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "../bench/plot.h"
-#include "../bench/table.h"
+#include "../../bench/plot.h"
+#include "../../bench/table.h"
 #include "command.h"
 #include "gnuplot.h"
 #include "job.h"

@@ -3,7 +3,7 @@
  * Which kinds of descriptors splice takes here, as source and as sink of a pipe.
  */
 #include "doctor.h"
-#include "doctor_kernel.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

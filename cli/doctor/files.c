@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "doctor_files.h"
+#include "files.h"
 
-#include "doctor_kernel.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

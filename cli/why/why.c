@@ -2,7 +2,7 @@
 #include "why.h"
 
 #include "command.h"
-#include "transfer.h"
+#include "copy/transfer.h"
 
 #include <errno.h>
 #include <string.h>

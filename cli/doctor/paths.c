@@ -2,7 +2,7 @@
 /*
  * The file system of a path: what it shares, copies and splices, and its traps.
  */
-#include "doctor_files.h"
+#include "files.h"
 #include "print.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
  * The calls and their flags, what vmsplice means, memory, SIGPIPE.
  */
 #include "doctor.h"
-#include "doctor_kernel.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

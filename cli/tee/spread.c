@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "command.h"
+#include "copy/transfer.h"
 #include "signals.h"
 #include "tee.h"
-#include "transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -284,7 +284,7 @@ static bool look_at_sinks(struct tee *tee)
 	return tee->no_reader || (tee->stop && tee->status != STATUS_DONE);
 }
 
-/* As in transfer.c. Returns 0, -EINTR for a signal, or what ended the fan. */
+/* As in copy/transfer.c. Returns 0, -EINTR for a signal, or what ended the fan. */
 static int run(struct tee *tee, uint64_t expected)
 {
 	while (!signals_caught()) {
