@@ -2,12 +2,12 @@
 #include "files.h"
 
 #include "kernel.h"
+#include "unnamed.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,41 +21,6 @@ enum { BYTES = 64 << 10 };
 static unsigned char content[BYTES], got[BYTES];
 
 /* ---- Files ---- */
-
-/* Here one may make files and not remove them: the first one is the last. */
-static bool stuck;
-
-/* One with a name, for file systems without O_TMPFILE: no signal may come before the unlink. */
-static int make_named(const char *directory)
-{
-	char path[PATH_MAX + 32];
-	sigset_t all, before;
-	int fd, error;
-
-	snprintf(path, sizeof(path), "%s/.fid-doctor-XXXXXX", directory);
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	fd = mkostemp(path, O_CLOEXEC);
-	error = errno;
-	if (fd >= 0 && unlink(path) < 0) {
-		error = errno;
-		stuck = true;
-		close(fd);
-		fd = -1;
-	}
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	errno = error;
-	return fd;
-}
-
-static int make_file(const char *directory)
-{
-	int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-	if (fd >= 0 || errno == EACCES || errno == EROFS || errno == ENOSPC || errno == EDQUOT)
-		return fd;
-	return make_named(directory);
-}
 
 static bool fill(int fd)
 {
@@ -165,6 +130,7 @@ void look(struct answer *answer, const void *about)
 	char *directory = answer->text;
 	struct fid_end end;
 	struct stat stat;
+	bool stays;
 	int fd, folder, made;
 
 	/* Not opened as what it is: a FIFO or a device would wait, or do something. */
@@ -181,9 +147,9 @@ void look(struct answer *answer, const void *about)
 	/* Not of the file itself, on which something else may be mounted. */
 	folder = S_ISDIR(stat.st_mode) ? -1 : open(directory, O_PATH | O_CLOEXEC);
 	type_of(folder < 0 ? fd : folder, answer->word);
-	made = make_file(directory);
+	made = unnamed_open(AT_FDCWD, directory, O_RDWR, &stays);
 	answer->number[0] = made < 0 ? errno : 0;
-	answer->number[2] = stuck;
+	answer->number[2] = stays;
 	if (fid_end_look(fd, &end) == 0)
 		answer->number[1] = end.remote;
 	/* Of a folder it says nothing; and a server may not know a file without a name. */
@@ -195,7 +161,7 @@ void look(struct answer *answer, const void *about)
 static bool make_two(struct answer *answer, const struct files *about, int files[2])
 {
 	for (int i = 0; i < 2; i++) {
-		files[i] = make_file(about->directory);
+		files[i] = unnamed_open(AT_FDCWD, about->directory, O_RDWR, NULL);
 		if (files[i] < 0 || (i == 0 && !fill(files[i]))) {
 			answer->error = errno ? errno : ENOSPC;
 			return false;

@@ -205,9 +205,8 @@ static void find_writable(struct finding *finding, int error, bool is_stuck)
 	finding_is(finding, STATE_UNKNOWN, "no file can be %s there: %s",
 		   is_stuck ? "removed" : "made", strerror(error));
 	if (is_stuck)
-		finding_advise(finding,
-			       "an empty file .fid-doctor-* stays behind there: remove it "
-			       "when you can");
+		finding_advise(finding, "an empty file .fid-* stays behind there: remove it "
+					"when you can");
 	else if (error == EROFS)
 		finding_advise(finding, "mount -o remount,rw, or name a directory elsewhere");
 	else if (!advise_room(finding))

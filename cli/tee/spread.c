@@ -3,6 +3,7 @@
 #include "copy/transfer.h"
 #include "signals.h"
 #include "tee.h"
+#include "unnamed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,38 +14,20 @@
 
 /* ---- Opening ---- */
 
-/* A file without a name. Returns its descriptor, or a negative errno value. */
-static int open_unnamed(const char *folder)
-{
-	int fd = open(folder, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
-	char *path;
-
-	/* A file system without O_TMPFILE, a kernel that takes it for O_DIRECTORY. */
-	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
-		return fd >= 0 ? fd : -errno;
-	if (asprintf(&path, "%s/fid.XXXXXX", folder) < 0)
-		return -ENOMEM;
-	fd = mkostemp(path, O_CLOEXEC);
-	if (fd < 0)
-		fd = -errno;
-	else
-		unlink(path);
-	free(path);
-	return fd;
-}
-
 static bool open_spill(struct sink *sink)
 {
 	const char *folder = getenv("TMPDIR");
 	char shown[512];
+	int error;
 
 	if (!folder || !*folder)
 		folder = "/tmp";
-	sink->spill = open_unnamed(folder);
+	sink->spill = unnamed_open(AT_FDCWD, folder, O_RDWR, NULL);
 	if (sink->spill >= 0)
 		return true;
+	error = errno;
 	print_error("%s (folder of the spill file): %s",
-		    print_name(shown, sizeof(shown), folder), strerror(-sink->spill));
+		    print_name(shown, sizeof(shown), folder), strerror(error));
 	print_hint("the variable TMPDIR names another");
 	return false;
 }

@@ -10,6 +10,7 @@
  * copy has not, and where it sleeps for ever an alarm ends it, as it does when the process that
  * wants to know is gone.
  */
+#include "unnamed.h"
 #include "why.h"
 
 #include <arpa/inet.h>
@@ -127,28 +128,6 @@ static bool is_in_memory(int fd)
 	       strncmp(path, "/memfd:", strlen("/memfd:")) == 0;
 }
 
-/* A file without a name in the folder; where there are none such, it loses its name at once. */
-static int make_file(int folder, int flags)
-{
-	int fd = openat(folder, ".", O_TMPFILE | O_CLOEXEC | flags, 0600), error;
-	sigset_t all, before;
-	char name[64];
-
-	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
-		return fd;
-	snprintf(name, sizeof(name), ".fid-why.%ld", (long)getpid());
-	/* No signal ends this process while the name is there. */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	fd = openat(folder, name, O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
-	error = errno;
-	if (fd >= 0)
-		unlinkat(folder, name, 0);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	errno = error;
-	return fd;
-}
-
 /* A file on another mount stands in a folder whose file system it does not share. */
 static bool is_on_one_file_system(const struct look *look, int one, int other)
 {
@@ -180,7 +159,7 @@ static bool open_sink_file(struct stage *stage)
 		stage->words = "a file of its own beside it";
 		if (folder < 0)
 			folder = folder_of(there);
-		stage->fd = folder < 0 ? -1 : make_file(folder, flags);
+		stage->fd = folder < 0 ? -1 : unnamed_open(folder, ".", flags, NULL);
 		if (folder >= 0 && folder != look->folder)
 			close(folder);
 	}
