@@ -325,9 +325,18 @@ static bool is_over(struct passage *passage, int stepped, int *ret_result)
 	       (digest->error || digest->bytes_out == in->bytes_out);
 }
 
+/* What has moved anywhere. */
+static uint64_t moved(struct passage *passage)
+{
+	const struct fid_receipt *in = fid_flow_receipt(passage->flow);
+
+	return in->bytes_in + in->bytes_out + digest_receipt(passage)->bytes_out +
+	       fid_fan_sink_receipt(passage->fan, passage->to_sink)->bytes_out;
+}
+
 /* Sleeps until one of both has something to do. */
-static int wait_for_both(struct pollfd flow_wait[2], const struct fid_fan_wait *fan_wait,
-			 uint64_t timeout_ns)
+static int wait_for_both(struct passage *passage, struct pollfd flow_wait[2],
+			 const struct fid_fan_wait *fan_wait, uint64_t timeout_ns)
 {
 	struct pollfd all[WAITS_MAX];
 	size_t count = 2;
@@ -338,16 +347,7 @@ static int wait_for_both(struct pollfd flow_wait[2], const struct fid_fan_wait *
 	if (fan_wait->timeout_ms >= 0 &&
 	    (uint64_t)fan_wait->timeout_ms * MILLISECOND_NS < timeout_ns)
 		timeout_ns = (uint64_t)fan_wait->timeout_ms * MILLISECOND_NS;
-	return signals_poll(all, count, timeout_ns);
-}
-
-/* What has moved anywhere. */
-static uint64_t moved(struct passage *passage)
-{
-	const struct fid_receipt *in = fid_flow_receipt(passage->flow);
-
-	return in->bytes_in + in->bytes_out + digest_receipt(passage)->bytes_out +
-	       fid_fan_sink_receipt(passage->fan, passage->to_sink)->bytes_out;
+	return waits_poll(&passage->transfer->waits, moved(passage), all, count, timeout_ns);
 }
 
 /* As the loop of a single flow. Returns 0, -EINTR for a signal, or what ended it. */
@@ -371,7 +371,7 @@ static int run(struct passage *passage)
 		if (transfer_stands_still(passage->transfer, moved(passage),
 					  waits && timeout_ns == UINT64_MAX))
 			return -ETIMEDOUT;
-		result = waits ? wait_for_both(wait, &fan_wait, timeout_ns) : FID_MORE;
+		result = waits ? wait_for_both(passage, wait, &fan_wait, timeout_ns) : FID_MORE;
 		if (result < 0 && result != -EINTR)
 			return result;
 		transfer_tick(passage->transfer,

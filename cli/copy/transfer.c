@@ -219,8 +219,12 @@ static int run(struct transfer *transfer, struct fid_flow *flow)
 		if (transfer_stands_still(transfer, receipt->bytes_in + receipt->bytes_out,
 					  result == FID_WAIT || result == -EINTR))
 			return -ETIMEDOUT;
-		if (result == FID_WAIT)
-			result = poll(wait, 2, -1) < 0 ? -errno : FID_MORE;
+		if (result == FID_WAIT) {
+			result = waits_poll(&transfer->waits,
+					    receipt->bytes_in + receipt->bytes_out, wait, 2,
+					    UINT64_MAX);
+			result = result < 0 ? result : FID_MORE;
+		}
 		if (result == FID_PAUSED)
 			result = keep_pace(transfer, flow);
 		if (result != FID_MORE && result != -EINTR)

@@ -11,6 +11,7 @@
 #include "outcome.h"
 #include "pace.h"
 #include "progress.h"
+#include "waits.h"
 
 struct transfer {
 	const struct job *job;
@@ -38,6 +39,7 @@ struct transfer {
 	uint64_t idle_bytes;
 	uint64_t looked_ns;
 	bool idled; /* and that ended it */
+	struct waits waits;
 	bool sync_failed;
 	uint64_t expected; /* bytes of all sources, holes and all; PROGRESS_UNKNOWN */
 	/* Finds out expected when the first line is to be shown; NULL: expected is set. */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+#include "clock.h"
 #include "command.h"
 #include "copy/transfer.h"
 #include "signals.h"
 #include "tee.h"
 #include "unnamed.h"
+#include "waits.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -267,9 +269,27 @@ static bool look_at_sinks(struct tee *tee)
 	return tee->no_reader || (tee->stop && tee->status != STATUS_DONE);
 }
 
+/* Returns FID_MORE or a negative errno value. */
+static int wait_for(const struct tee *tee, struct waits *waits, const struct fid_fan_wait *wait)
+{
+	uint64_t moved = fid_fan_receipt(tee->fan)->bytes_in, timeout_ns = UINT64_MAX;
+	int result;
+
+	for (size_t i = 0; i < tee->count; i++)
+		if (tee->sinks[i].ready)
+			moved +=
+				fid_fan_sink_receipt(tee->fan, tee->sinks[i].number)->bytes_out;
+	if (wait->timeout_ms >= 0)
+		timeout_ns = (uint64_t)wait->timeout_ms * MILLISECOND_NS;
+	result = waits_poll(waits, moved, wait->fds, wait->count, timeout_ns);
+	return result < 0 ? result : FID_MORE;
+}
+
 /* As in copy/transfer.c. Returns 0, -EINTR for a signal, or what ended the fan. */
 static int run(struct tee *tee, uint64_t expected)
 {
+	struct waits waits = {0};
+
 	while (!signals_caught()) {
 		struct fid_fan_wait wait;
 		int result;
@@ -279,8 +299,7 @@ static int run(struct tee *tee, uint64_t expected)
 		if (look_at_sinks(tee))
 			return result < 0 ? result : 0;
 		if (result == FID_WAIT)
-			result = poll(wait.fds, wait.count, wait.timeout_ms) < 0 ? -errno
-										 : FID_MORE;
+			result = wait_for(tee, &waits, &wait);
 		if (result != FID_MORE && result != -EINTR)
 			return result;
 		if (progress_due(&tee->progress))

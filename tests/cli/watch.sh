@@ -449,4 +449,51 @@ END
 }
 run a_report_on_a_terminal_stands_on_a_line_of_its_own
 
+# poll(2) says of such a socket that it is ready whenever it is asked, and a call says EAGAIN.
+a_source_with_an_error_queue_that_nobody_reads_takes_no_processor() {
+	command -v python3 > /dev/null || skip "python3 is not installed"
+	cat > noisy.py << 'END'
+import resource, select, socket, subprocess, sys, time
+
+def cpu():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+for words in sys.argv[2:]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        source = socket.create_connection(listener.getsockname())
+        peer, _ = listener.accept()
+    # SO_TIMESTAMPING: when this byte went is put into the error queue.
+    source.setsockopt(socket.SOL_SOCKET, 37, 2 | 16)
+    source.send(b"x")
+    poll = select.poll()
+    poll.register(source, 0)
+    if not poll.poll(2000):
+        print("this kernel puts no time into the error queue")
+        sys.exit(77)
+    source.setblocking(False)
+    before = cpu()
+    fid = subprocess.Popen([sys.argv[1], *words.split()], stdin=source)
+    time.sleep(2)
+    peer.send(b"so far")
+    peer.shutdown(socket.SHUT_WR)
+    assert fid.wait(20) == 0, words
+    assert cpu() - before < 0.5, (words, cpu() - before)
+    with open("got", "rb") as got:
+        assert got.read() == b"so far", words
+END
+	digest=
+	expect 0 "$fid" copy /dev/null b
+	"$fid" copy --digest sha256 /dev/null b > out 2> err && digest='copy --digest sha256 - got'
+	status=0
+	python3 noisy.py "$fid" 'copy - got' 'tee --no-stdout got' ${digest:+"$digest"} > out 2> err ||
+		status=$?
+	[ "$status" -ne 77 ] || skip "$(cat out)"
+	[ "$status" -eq 0 ] || cat err
+	[ "$status" -eq 0 ]
+}
+run a_source_with_an_error_queue_that_nobody_reads_takes_no_processor
+
 finish
