@@ -89,16 +89,24 @@ bool fid_spill_begin(struct fid_fan *fan, struct fan_sink *sink)
 	return true;
 }
 
+/* What was given to the file and is or will be in it. Salvaged on the way it never comes there.
+ */
+static uint64_t bytes_put(const struct fan_spill *spill)
+{
+	return spill->in->receipt.bytes_in - spill->in->receipt.bytes_salvaged;
+}
+
 uint64_t fid_spill_room(struct fan_spill *spill)
 {
 	const struct fid_receipt *in = &spill->in->receipt;
-	uint64_t at = in->bytes_in % spill->bytes_max;
-	uint64_t room = spill->bytes_max - (in->bytes_in - spill->read);
+	uint64_t put = bytes_put(spill);
+	uint64_t at = put % spill->bytes_max;
+	uint64_t room = spill->bytes_max - (put - spill->read);
 
 	if (spill->broken)
 		return 0;
 	/* At the end of the ring the file's offset starts anew, once all is there. */
-	if (at == 0 && in->bytes_in > 0 && spill->in->sink_at != 0) {
+	if (at == 0 && put > 0 && spill->in->sink_at != 0) {
 		if (in->bytes_held > 0)
 			return 0;
 		spill->in->sink_at = 0;
@@ -108,9 +116,7 @@ uint64_t fid_spill_room(struct fan_spill *spill)
 
 uint64_t fid_spill_bytes(const struct fan_spill *spill)
 {
-	return spill ? spill->in->receipt.bytes_in - spill->in->receipt.bytes_salvaged -
-			       spill->read
-		     : 0;
+	return spill ? bytes_put(spill) - spill->read : 0;
 }
 
 ssize_t fid_spill_read(struct fid_fan *fan, struct fan_spill *spill, void *to, size_t bytes)

@@ -435,6 +435,36 @@ TEST(a_fan_goes_on_after_all_that_it_held_was_salvaged)
 	}
 }
 
+/* What was on its way into the ring then is not in it, which must not shift what comes after.
+ */
+TEST(a_file_goes_round_after_what_was_on_its_way_there_was_salvaged)
+{
+	static const struct sim_world shorts = {
+		.name = "calls are short", .splice = -EPERM, .short_permille = 1000};
+
+	for (int before = 1; before < 50; before++) {
+		struct fan_scene scene = scene_new(&shorts);
+		struct fan_leg *slow;
+
+		give_source(&scene, SIM_REGULAR, 1 << 20);
+		slow = give_sink(&scene, SIM_FIFO);
+		give_sink(&scene, SIM_REGULAR);
+		reader_of(&scene, slow)->bytes_max = 4000;
+		reader_of(&scene, slow)->delay_ns = 100000;
+		sim_object(scene.sim, slow->fd)->slots = 2;
+		give_file(&scene, slow, 100000);
+		CHECK_EQUAL(fan_begin(&scene), 0);
+		for (int steps = 0; steps < before && !scene.is_over; steps++) {
+			fan_step(&scene);
+			fan_wait(&scene);
+		}
+		CHECK(scene.is_over || fan_salvage_midway(&scene));
+		CHECK_EQUAL(scene.is_over ? 0 : fan_finish(&scene), 0);
+		CHECK_EQUAL(scene.last.bytes_out + scene.salvaged, 1 << 20);
+		scene_free(&scene);
+	}
+}
+
 /* ---- Bytes that change later ---- */
 
 static uint64_t changed_after_delivery(enum sim_kind source, enum sim_kind sink, uint32_t flags)
