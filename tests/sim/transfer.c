@@ -35,10 +35,11 @@ static struct sim_error final_error(const struct transfer *transfer)
 	const struct sim_error *last = &transfer->sim->last_error;
 	const struct sim_error *before = &transfer->sim->error_before;
 
-	/* A clone that failed and was left for another way ended nothing. */
-	if (before->call == SIM_REFLINK && transfer->last.demotions &&
-	    transfer->last.demotion[transfer->last.demotions - 1].call == FID_CALL_REFLINK)
-		return *last;
+	/* A clone that failed and was left for another way, or for several, ended nothing. */
+	for (unsigned i = 0; i < transfer->last.demotions; i++)
+		if (before->call == SIM_REFLINK &&
+		    transfer->last.demotion[i].call == FID_CALL_REFLINK)
+			return *last;
 	if (last->call == SIM_READ && before->error == last->error &&
 	    before->fd[0] == transfer->source && before->fd[1] == transfer->sink)
 		return *before;
