@@ -506,21 +506,8 @@ a_reader_of_the_line_that_went_away_does_not_cost_the_receipt() {
 
 what_a_signal_ends_while_the_peer_is_waited_for_gets_no_line() {
 	loads sha256
-	needs python3
-	cat > peer.py << 'END'
-import os, socket, time
-listener = socket.socket()
-listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-listener.bind(("127.0.0.1", 0))
-listener.listen(1)
-open("port.new", "w").write(str(listener.getsockname()[1]))
-os.rename("port.new", "port")
-connection, _ = listener.accept()
-time.sleep(30)
-END
-	timeout 30 python3 peer.py &
+	peer 20
 	peer=$!
-	until_true test -e port
 	head -c 200000 /dev/zero > a
 	"$fid" copy --digest sha256 --receipt=json a "tcp:127.0.0.1:$(cat port)" > out 2> err &
 	copy=$!

@@ -226,22 +226,8 @@ run sync_wants_what_can_be_synced_and_touches_nothing_else
 
 # on_mirror SCRIPT: with ./inside mounted by libfuse on ./mounted, and what it says in ./server.
 on_mirror() {
-	[ "$mirror" != none ] || skip "no libfuse3 that links was found"
-	[ -w /dev/fuse ] || skip "/dev/fuse cannot be opened"
-	[ "$(id -u)" = 0 ] || skip "mounting without fusermount3 takes root"
-	mkdir inside mounted
-	cat > script << 'END'
-"$1" inside mounted 2> server &
-trap 'umount -l mounted 2> /dev/null || :; kill $! 2> /dev/null || :' EXIT
-tries=0
-until grep -q " $PWD/mounted fuse" /proc/mounts; do
-	tries=$((tries + 1))
-	[ $tries -lt 100 ] || exit 77
-	sleep 0.05
-done
-set -e
-fid=$2
-END
+	begin_on_mirror
+	echo 'fid=$2' >> script
 	cat >> script
 	status=0
 	timeout 60 sh script "$mirror" "$fid" || status=$?

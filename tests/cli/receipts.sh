@@ -198,16 +198,6 @@ a_stop_and_continue_changes_nothing() {
 }
 run a_stop_and_continue_changes_nothing
 
-# drip SECONDS/4: 100,000 bytes each quarter of a second.
-drip() {
-	drops=$1
-	while [ "$drops" -gt 0 ]; do
-		head -c 100000 /dev/zero
-		sleep 0.25
-		drops=$((drops - 1))
-	done
-}
-
 # fits COLUMNS: no line on the terminal reaches the last column, and nothing but lines.
 fits() {
 	tr '\r' '\n' < err > lines

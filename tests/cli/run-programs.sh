@@ -103,22 +103,9 @@ END
 run copy_stream_of_ruby_moves_files_to_pipes_sockets_and_files
 
 a_file_system_of_libfuse_keeps_every_byte() {
-	[ "$mirror" != none ] || skip "no libfuse3 that links was found"
-	[ -w /dev/fuse ] || skip "/dev/fuse cannot be opened"
-	[ "$(id -u)" = 0 ] || skip "mounting without fusermount3 takes root"
-	mkdir inside mounted
+	begin_on_mirror
 	bytes 3000017 > a
-	cat > script << 'END'
-mirror=$1
-"$mirror" inside mounted 2> server &
-trap 'umount -l mounted 2> /dev/null || :; kill $! 2> /dev/null || :' EXIT
-tries=0
-until grep -q " $PWD/mounted fuse" /proc/mounts; do
-	tries=$((tries + 1))
-	[ $tries -lt 100 ] || exit 77
-	sleep 0.05
-done
-set -e
+	cat >> script << 'END'
 for size in 1000 4096 64K 1M; do
 	timeout 10 dd if=a of=mounted/$size bs=$size status=none
 	timeout 10 dd if=mounted/$size of=c bs=$size status=none

@@ -91,6 +91,58 @@ until_true() {
 	done
 }
 
+# peer SECONDS: a listener that reads only after so long; its port is in ./port.
+peer() {
+	command -v python3 > /dev/null || skip 'python3 is not installed'
+	cat > peer.py << 'END'
+import os, socket, sys, time
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+listener.bind(("127.0.0.1", 0))
+listener.listen(1)
+open("port.new", "w").write(str(listener.getsockname()[1]))
+os.rename("port.new", "port")
+connection, _ = listener.accept()
+time.sleep(float(sys.argv[1]))
+while connection.recv(65536):
+    pass
+END
+	rm -f port
+	timeout 30 python3 peer.py "$1" &
+	until_true test -e port
+}
+
+# drip COUNT: 100,000 bytes each quarter of a second.
+drip() {
+	drops=$1
+	while [ "$drops" -gt 0 ]; do
+		head -c 100000 /dev/zero
+		sleep 0.25
+		drops=$((drops - 1))
+	done
+}
+
+# begin_on_mirror: begins ./script, which is to be run as "sh script MIRROR" with a limit of time.
+# In it libfuse has mounted ./inside on ./mounted, and says what it does in ./server. The status is
+# 77 where mounting is refused. $mirror is the program, or none.
+begin_on_mirror() {
+	[ "$mirror" != none ] || skip "no libfuse3 that links was found"
+	[ -w /dev/fuse ] || skip "/dev/fuse cannot be opened"
+	[ "$(id -u)" = 0 ] || skip "mounting without fusermount3 takes root"
+	mkdir inside mounted
+	cat > script << 'END'
+"$1" inside mounted 2> server &
+trap 'umount -l mounted 2> /dev/null || :; kill $! 2> /dev/null || :' EXIT
+tries=0
+until grep -q " $PWD/mounted fuse" /proc/mounts; do
+	tries=$((tries + 1))
+	[ $tries -lt 100 ] || exit 77
+	sleep 0.05
+done
+set -e
+END
+}
+
 # bytes COUNT: so many bytes that are not all the same.
 bytes() {
 	head -c "$1" /dev/urandom

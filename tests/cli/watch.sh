@@ -83,27 +83,6 @@ a_sink_that_stands_still_ends_it_with_an_exact_receipt() {
 }
 run a_sink_that_stands_still_ends_it_with_an_exact_receipt
 
-# peer SECONDS: a listener that reads only after so long; its port is in ./port.
-peer() {
-	command -v python3 > /dev/null || skip 'python3 is not installed'
-	cat > peer.py << 'END'
-import os, socket, sys, time
-listener = socket.socket()
-listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-listener.bind(("127.0.0.1", 0))
-listener.listen(1)
-open("port.new", "w").write(str(listener.getsockname()[1]))
-os.rename("port.new", "port")
-connection, _ = listener.accept()
-time.sleep(float(sys.argv[1]))
-while connection.recv(65536):
-    pass
-END
-	rm -f port
-	timeout 30 python3 peer.py "$1" &
-	until_true test -e port
-}
-
 a_connection_whose_peer_reads_nothing_ends() {
 	# More than the buffers take, and less, which is known only at the end.
 	for limit in 300M 200K; do
@@ -196,16 +175,6 @@ an_idle_timeout_changes_nothing_about_the_route() {
 	receipt with--idle-timeout=5 'r["by_reference"] == 2000000'
 }
 run an_idle_timeout_changes_nothing_about_the_route
-
-# drip COUNT: 100,000 bytes each quarter of a second.
-drip() {
-	drops=$1
-	while [ "$drops" -gt 0 ]; do
-		head -c 100000 /dev/zero
-		sleep 0.25
-		drops=$((drops - 1))
-	done
-}
 
 a_name_begins_each_line_of_progress() {
 	drip 6 | expect 0 "$fid" copy --progress --name 'the backup' - b
