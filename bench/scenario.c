@@ -174,14 +174,6 @@ const struct scenario scenarios[] = {
 };
 const size_t scenarios_count = sizeof(scenarios) / sizeof(scenarios[0]);
 
-const struct scenario *scenario_find(const char *name)
-{
-	for (size_t i = 0; i < scenarios_count; i++)
-		if (strcmp(scenarios[i].name, name) == 0)
-			return &scenarios[i];
-	return NULL;
-}
-
 bool scenario_is_meant(const struct scenario *scenario, const char *word)
 {
 	size_t length = strlen(word);

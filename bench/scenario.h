@@ -38,8 +38,6 @@ struct scenario {
 extern const struct scenario scenarios[];
 extern const size_t scenarios_count;
 
-/* The scenario of that name, or NULL. */
-const struct scenario *scenario_find(const char *name);
 /* Whether the word means it: "all", its name, or the beginning of that before a dash. */
 bool scenario_is_meant(const struct scenario *scenario, const char *word);
 /* Adds "rounds" to the document: the fewest that any contest has made. */

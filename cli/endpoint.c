@@ -433,7 +433,8 @@ static int open_path(const char *path, int flags, mode_t mode)
 	struct stat there;
 	int fd;
 
-	if (stat(path, &there) == 0 && !S_ISREG(there.st_mode) && !may_sleep()) {
+	if (signals_kept() && stat(path, &there) == 0 && !S_ISREG(there.st_mode) &&
+	    !may_sleep()) {
 		errno = EINTR;
 		return -1;
 	}

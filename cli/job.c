@@ -26,7 +26,8 @@ int job_misused(const struct job *job, const char *format, ...)
 	return STATUS_USAGE;
 }
 
-bool size_parse(const char *text, uint64_t *ret_bytes)
+/* A size as people write it. Returns false when it is none or does not fit. */
+static bool parse_size(const char *text, uint64_t *ret_bytes)
 {
 	static const struct {
 		const char *name;
@@ -175,7 +176,7 @@ bool job_parse_size(const char *option, const char *text, uint64_t most, uint64_
 {
 	char shown[128];
 
-	if (size_parse(text, ret_bytes) && *ret_bytes <= most)
+	if (parse_size(text, ret_bytes) && *ret_bytes <= most)
 		return true;
 	print_error("%s: '%s' is no size, or too large a one", option,
 		    print_name(shown, sizeof(shown), text));

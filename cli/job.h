@@ -97,9 +97,6 @@ int job_end(const struct job *job, int status);
 /* Whether the receipt would be written into this endpoint. */
 bool job_receipt_meets(const struct job *job, const struct endpoint *endpoint);
 
-/* A size as people write it. Returns false when it is none or does not fit. */
-bool size_parse(const char *text, uint64_t *ret_bytes);
-
 /* The size that an option wants, at most so large. Returns false after a message. */
 bool job_parse_size(const char *option, const char *text, uint64_t most, uint64_t *ret_bytes);
 

@@ -362,6 +362,10 @@ static size_t character(const unsigned char *text)
 
 void print_json_string(FILE *to, const char *text)
 {
+	if (!text) {
+		fputs("null", to);
+		return;
+	}
 	putc('"', to);
 	while (*text) {
 		unsigned char c = (unsigned char)*text;

@@ -42,8 +42,8 @@ bool print_version(void);
 const char *print_name(char *buffer, size_t capacity, const char *name);
 
 /*
- * The text as a string of JSON. That is UTF-8, and a name may be any bytes: those that are no
- * character are replaced.
+ * The text as a string of JSON, or null for NULL. JSON is UTF-8, and a name may be any bytes:
+ * those that are no character are replaced.
  */
 void print_json_string(FILE *to, const char *text);
 

@@ -121,6 +121,11 @@ void signals_keep(void)
 	kept = true;
 }
 
+bool signals_kept(void)
+{
+	return kept;
+}
+
 void signals_let_go(void)
 {
 	if (!kept)

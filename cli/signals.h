@@ -45,6 +45,7 @@ void signals_release(void);
  * sources a signal ends the transfer in order, too. Until signals_let_go().
  */
 void signals_keep(void);
+bool signals_kept(void);
 void signals_let_go(void);
 
 /* The signal that was noted, or 0. */

@@ -326,10 +326,7 @@ bool report_show(const struct report *report)
 static void put_text(FILE *to, const char *key, const char *text)
 {
 	fprintf(to, "\"%s\":", key);
-	if (text && *text)
-		print_json_string(to, text);
-	else
-		fputs("null", to);
+	print_json_string(to, text && *text ? text : NULL);
 }
 
 static void put_findings(FILE *to, const struct group *group)

@@ -314,18 +314,10 @@ bool why_show(const struct why *why)
 
 /* ---- For programs ---- */
 
-static void put_string(FILE *to, const char *text)
-{
-	if (text)
-		print_json_string(to, text);
-	else
-		fputs("null", to);
-}
-
 static void put_key(FILE *to, const char *key, const char *text)
 {
 	fprintf(to, ",\"%s\":", key);
-	put_string(to, text);
+	print_json_string(to, text);
 }
 
 static void put_flag(FILE *to, const char *key, bool flag)
@@ -349,7 +341,7 @@ static void put_json_end(FILE *to, const struct look *look)
 	bool is_file = end->kind == FID_KIND_REGULAR;
 
 	fputs("{\"name\":", to);
-	put_string(to, look->endpoint->name);
+	print_json_string(to, look->endpoint->name);
 	put_key(to, "kind", fid_kind_name((enum fid_kind)end->kind));
 	put_flag(to, "exists", look->exists);
 	put_key(to, "forbidden", look->forbidden ? fid_error_name(look->forbidden) : NULL);
@@ -409,7 +401,8 @@ static void put_json_kernel(FILE *to, const struct prediction *prediction)
 	fputs(",\"refused\":{", to);
 	for (int i = 0; i < FACTS; i++) {
 		fprintf(to, "%s\"%s\":", i ? "," : "", facts[i].name);
-		put_string(to, facts[i].refusal ? fid_error_name(facts[i].refusal) : NULL);
+		print_json_string(to,
+				  facts[i].refusal ? fid_error_name(facts[i].refusal) : NULL);
 	}
 	putc('}', to);
 }
